@@ -1,0 +1,1 @@
+"""Any-to-Bokeh networks and baselines."""
