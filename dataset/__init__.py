@@ -1,0 +1,1 @@
+"""The dataset contract of focuspull: optics, clips, shards, index, checks and previews."""

@@ -1,0 +1,89 @@
+"""Files that appear complete or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from focuspull.dataset.errors import UserError
+
+TEMPORARY_PREFIX = ".tmp-"
+"""Start of the name of a file still being written; one that stays behind belongs to a killed process."""
+
+_REMEDIES = {
+    errno.ENOSPC: "Free some space, or choose another disk",
+    errno.EDQUOT: "Free some space, or choose another disk",
+    errno.EACCES: "Choose a folder you may write to",
+    errno.EPERM: "Choose a folder you may write to",
+    errno.EROFS: "Choose a folder you may write to",
+    errno.ENOTDIR: "Choose a path whose parents are folders",
+    errno.EEXIST: "Choose a path whose parents are folders",
+    errno.EISDIR: "Choose a path that is not a folder",
+}
+
+
+def write_atomic(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:
+    """Write a file durably: under its final name there is the old file or the whole new one, never a part.
+
+    The bytes go to a temporary file in the same folder, are synced, and are renamed over ``path``; the
+    rename is synced too. Missing parent folders are made. If anything fails, the temporary file is gone.
+
+    Args:
+        path: The final name.
+        content: The bytes, or a function that writes them to an open file (which can seek).
+
+    Raises:
+        UserError: If the operating system refuses (no space, no permission, ...); what ``content`` itself
+            raises, other than OSError, passes through.
+    """
+    temporary = path.parent / f"{TEMPORARY_PREFIX}{path.name}-{secrets.token_hex(4)}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("xb") as file:
+                if callable(content):
+                    content(file)
+                else:
+                    file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync_folder(path.parent)
+    except OSError as error:
+        remedy = _REMEDIES.get(error.errno or 0, "Check the disk, then try again")
+        # What failed may be another file, such as one that ``content`` copies from.
+        culprit = "" if error.filename in (None, str(temporary), str(path)) else f" ({error.filename})"
+        raise UserError(f"{path}: cannot be written: {error.strerror}{culprit}. {remedy}.") from error
+
+
+def remove_durably(paths: list[Path]) -> None:
+    """Remove files, those that are still there, so that they stay removed after a power cut.
+
+    Raises:
+        UserError: If the operating system refuses.
+    """
+    try:
+        existing = [path for path in paths if path.exists()]
+        for path in existing:
+            path.unlink()
+        for folder in {path.parent for path in existing}:
+            _sync_folder(folder)
+    except OSError as error:
+        raise UserError(
+            f"{error.filename}: cannot be removed: {error.strerror}. Remove it by hand."
+        ) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make renames in a folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

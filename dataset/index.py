@@ -1,0 +1,174 @@
+"""The corpus index, ``index.parquet``: one row per clip, for choosing clips without opening shards.
+
+Everything in it except the render times is derived from the shards, and can be rebuilt from them. One
+process at a time may write the index of a corpus.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from focuspull.dataset.clip import ClipMeta, decode_meta
+from focuspull.dataset.errors import UserError
+from focuspull.dataset.files import write_atomic
+from focuspull.dataset.markers import (
+    ClipEntry,
+    ShardMarker,
+    committed_names,
+    read_marker,
+    read_markers,
+    read_members,
+)
+
+INDEX_NAME = "index.parquet"
+
+SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("split", pa.string()),
+        ("shard", pa.string()),  # file name
+        ("offset", pa.int64()),  # byte range of the clip in the shard, tar headers included
+        ("size", pa.int64()),
+        ("scene_sha256", pa.string()),
+        ("members_sha256", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("num_frames", pa.int32()),
+        ("fps", pa.float64()),
+        ("num_targets", pa.int32()),
+        ("k_at_1024_min", pa.list_(pa.float64())),  # one entry per target
+        ("k_at_1024_max", pa.list_(pa.float64())),
+        ("focus_disparity_min", pa.list_(pa.float64())),
+        ("focus_disparity_max", pa.list_(pa.float64())),
+        ("z_near_m", pa.float64()),
+        ("z_far_m", pa.float64()),  # null for infinity
+        ("backend", pa.string()),
+        ("backend_version", pa.string()),
+        ("variant", pa.string()),
+        ("render_seconds", pa.float64()),  # wall clock; null if the row was rebuilt
+        ("render_cpu_seconds", pa.float64()),
+        ("bytes", pa.int64()),  # of the members' contents
+    ]
+)
+
+RECORD_COLUMNS = ("render_seconds", "render_cpu_seconds")
+"""The columns that come from a staged clip's record and cannot be rebuilt."""
+
+
+def index_row(shard: str, clip: ClipEntry, meta: ClipMeta, record: Mapping[str, Any]) -> dict[str, Any]:
+    """The row of one clip.
+
+    Args:
+        shard: File name of its shard.
+        clip: Its entry in the shard's marker.
+        meta: Its metadata.
+        record: Where the `RECORD_COLUMNS` come from; a missing one becomes null.
+    """
+    return {
+        "key": clip.key,
+        "split": clip.split,
+        "shard": shard,
+        "offset": clip.offset,
+        "size": clip.size,
+        "scene_sha256": clip.scene_sha256,
+        "members_sha256": clip.members_sha256,
+        "width": meta.width,
+        "height": meta.height,
+        "num_frames": meta.num_frames,
+        "fps": meta.fps,
+        "num_targets": len(meta.targets),
+        "k_at_1024_min": [min(target.k_at_1024) for target in meta.targets],
+        "k_at_1024_max": [max(target.k_at_1024) for target in meta.targets],
+        "focus_disparity_min": [min(target.focus_disparity) for target in meta.targets],
+        "focus_disparity_max": [max(target.focus_disparity) for target in meta.targets],
+        "z_near_m": meta.disparity.z_near_m,
+        "z_far_m": meta.disparity.z_far_m,
+        "backend": meta.renderer.backend,
+        "backend_version": meta.renderer.backend_version,
+        "variant": meta.renderer.variant,
+        **{column: record.get(column) for column in RECORD_COLUMNS},
+        "bytes": sum(member.size for member in clip.members),
+    }
+
+
+def write_index(corpus: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write the index, rows sorted by key.
+
+    Raises:
+        UserError: If the operating system refuses.
+    """
+    table = pa.Table.from_pylist(
+        sorted((dict(row) for row in rows), key=lambda row: row["key"]), schema=SCHEMA
+    )
+    write_atomic(corpus / INDEX_NAME, lambda file: pq.write_table(table, file))
+
+
+def read_index(corpus: Path) -> list[dict[str, Any]]:
+    """All rows of the index, sorted by key.
+
+    Raises:
+        UserError: If there is no index, or it is not one of ours.
+    """
+    path = corpus / INDEX_NAME
+    remedy = f"Rebuild it with: focuspull-dataset index {corpus}"
+    try:
+        table = pq.ParquetFile(path).read()
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: is not there. If {corpus} is a corpus: {remedy}") from error
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path}: cannot be read: {str(error).splitlines()[0]}. {remedy}") from error
+    if missing := set(SCHEMA.names) - set(table.column_names):
+        raise UserError(f"{path}: has no column {sorted(missing)}. {remedy}")
+    return table.to_pylist()
+
+
+def rebuild_index(corpus: Path) -> None:
+    """Make the index anew from the committed shards; the render times become null.
+
+    Raises:
+        UserError: If a marker or shard cannot be read, or the operating system refuses.
+    """
+    write_index(corpus, (row for marker in read_markers(corpus) for row in shard_rows(corpus, marker)))
+
+
+def add_to_index(corpus: Path, shard: str, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Put the rows of one shard, about to be committed, into the index.
+
+    Rows of shards without a commit marker are dropped; rows of committed shards that the index lacks
+    (because it was lost) are rebuilt.
+
+    Args:
+        corpus: Folder of the corpus.
+        shard: File name of the shard.
+        rows: Its rows; they replace any the index has for it.
+
+    Raises:
+        UserError: If index, marker or shard cannot be read, or the operating system refuses.
+    """
+    others = {f"{name}.tar" for name in committed_names(corpus)} - {shard}
+    kept = read_index(corpus) if (corpus / INDEX_NAME).exists() else []
+    kept = [row for row in kept if row["shard"] in others]
+    for lost in sorted(others - {row["shard"] for row in kept}):
+        kept.extend(shard_rows(corpus, read_marker(corpus, lost.removesuffix(".tar"))))
+    write_index(corpus, [*kept, *rows])
+
+
+def shard_rows(corpus: Path, marker: ShardMarker) -> list[dict[str, Any]]:
+    """The rows of one committed shard, read back from its metadata members; render times are null.
+
+    Raises:
+        UserError: If the shard cannot be read or its metadata is invalid.
+    """
+    rows = []
+    for clip in marker.clips:
+        try:
+            meta = decode_meta(read_members(corpus, marker, clip.key, ["json"])["json"])
+        except ValueError as error:
+            raise UserError(f"{corpus / marker.shard}, {clip.key}: {error}") from error
+        rows.append(index_row(marker.shard, clip, meta, record={}))
+    return rows
