@@ -1,0 +1,1 @@
+"""Scenes to clips: specs, randomisation, Cycles and Mitsuba backends, the Ray farm."""

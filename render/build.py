@@ -1,0 +1,248 @@
+"""A `SceneSpec` as arrays that both renderers take: triangles, texels, poses, light.
+
+Everything that shines is geometry here, except points and the environment: an area light is an emitting
+rectangle, the sun an emitting disc 1 km away. That keeps the two renderers' light transport the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from focuspull.dataset.errors import UserError
+from focuspull.render import motion, spec
+from focuspull.render.geometry import Mesh, card_mesh, disc, make_mesh, rectangle
+from focuspull.render.textures import Pixels, TextureMap, bake, read_image
+
+SUN_DISTANCE_M = 1000.0
+SKY_ID = 0
+"""Instance id of everything that is not an object: sky, area lights, the sun."""
+
+Pose = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Surface:
+    """A material with its textures loaded; a number stands for itself. ``opacity`` only on cards."""
+
+    base_color: spec.Color | TextureMap
+    roughness: float | TextureMap
+    metallic: float
+    transmission: float
+    ior: float
+    emission: spec.Light3
+    opacity: TextureMap | None = None
+
+    @property
+    def emits(self) -> bool:
+        """Whether the surface is a light source and nothing else."""
+        return max(self.emission) > 0
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing with triangles.
+
+    Attributes:
+        name: Unique; lights are called ``light-0`` and so on.
+        instance: 1, 2, ... for objects in the order of the spec, `SKY_ID` for lights.
+        mesh: Object space, scale applied.
+        surfaces: One, or one per frame of an image sequence (used in turn).
+        pose: Object to world at a frame number, which may be fractional.
+        moves: Whether the pose depends on the frame.
+        is_sun: The sun counts as sky in the ground truth.
+    """
+
+    name: str
+    instance: int
+    mesh: Mesh
+    surfaces: tuple[Surface, ...]
+    pose: Callable[[float], Pose]
+    moves: bool
+    is_sun: bool = False
+
+    def surface(self, frame: int) -> Surface:
+        """The surface shown at a frame."""
+        return self.surfaces[frame % len(self.surfaces)]
+
+
+@dataclass(frozen=True)
+class Built:
+    """A whole scene as arrays.
+
+    ``environment`` is ``[H, 2 H, 3]`` linear radiance as a panorama reads: row 0 is straight up, the middle
+    column looks along +x, columns to its right turn towards -y; texel centres at half-integers. ``None``
+    in its place: the constant ``environment_color``.
+    """
+
+    scene: spec.SceneSpec
+    items: tuple[Item, ...]
+    points: tuple[spec.PointLight, ...]
+    environment: Pixels | None
+    environment_color: spec.Light3
+    camera: Callable[[float], Pose] = field(repr=False)
+
+    @property
+    def has_cards(self) -> bool:
+        """Whether any surface is partly transparent."""
+        return any(item.surfaces[0].opacity is not None for item in self.items)
+
+
+def build(scene: spec.SceneSpec, files: Mapping[str, Path]) -> Built:
+    """Loads and bakes everything a scene needs.
+
+    Args:
+        scene: The clip.
+        files: Where each file of the scene lies, by SHA-256.
+
+    Raises:
+        UserError: If a file is missing or unreadable.
+    """
+    world, film = scene.world, scene.film
+    items = [_object_item(item, i + 1, film, files) for i, item in enumerate(world.objects)]
+    lights = [light for light in world.lights if not isinstance(light, spec.PointLight)]
+    items += [_light_item(light, f"light-{i}") for i, light in enumerate(lights)]
+    environment = world.environment
+    constant = isinstance(environment, spec.ConstantEnvironment)
+    return Built(
+        scene=scene,
+        items=tuple(items),
+        points=tuple(light for light in world.lights if isinstance(light, spec.PointLight)),
+        environment=None if constant else _environment_pixels(environment, files),
+        environment_color=environment.radiance if constant else (0.0, 0.0, 0.0),
+        camera=lambda frame: motion.camera_pose(world.camera, film, frame),
+    )
+
+
+def locate(ref: spec.FileRef, files: Mapping[str, Path]) -> Path:
+    """Where a file lies.
+
+    Raises:
+        UserError: If the table has no such file.
+    """
+    path = files.get(ref.sha256)
+    if path is None or not path.is_file():
+        raise UserError(
+            f"{ref.name}: file is missing (sha256 {ref.sha256[:12]}). Put it back beside the spec."
+        )
+    return path
+
+
+def _object_item(
+    item: spec.ObjectSpec, instance: int, film: spec.FilmSpec, files: Mapping[str, Path]
+) -> Item:
+    shape, material = item.shape, item.material
+    if isinstance(shape, spec.Card):
+        refs = (shape.image,) if shape.image is not None else shape.sequence.frames  # type: ignore[union-attr]
+        images = [_rgba(locate(ref, files), ref.name) for ref in refs]
+        if len({image.shape for image in images}) > 1:
+            raise UserError(f"{shape.sequence.pattern}: frames differ in size. Give frames of one size.")  # type: ignore[union-attr]
+        coverage = np.max([image[..., 3] for image in images], axis=0)
+        if not coverage.any():
+            raise UserError(f"{refs[0].name}: is fully transparent. Give an image with some opaque pixels.")
+        mesh = card_mesh(coverage, shape.height_m)
+        surfaces = tuple(_surface(material, files, card=image) for image in images)
+    else:
+        mesh = make_mesh(shape, locate(shape.file, files) if isinstance(shape, spec.MeshFile) else None)
+        surfaces = (_surface(material, files),)
+    return Item(
+        name=item.name,
+        instance=instance,
+        mesh=mesh.scaled(item.scale),
+        surfaces=surfaces,
+        pose=lambda frame: motion.object_pose(item, frame / film.fps),
+        moves=bool(item.motion),
+    )
+
+
+def _rgba(path: Path, name: str) -> Pixels:
+    image = read_image(path, name)
+    if image.shape[2] != 4:
+        raise UserError(f"{name}: has no alpha channel. Give an RGBA image.")
+    return image
+
+
+def _surface(
+    material: spec.MaterialSpec,
+    files: Mapping[str, Path],
+    card: Pixels | None = None,
+) -> Surface:
+    """A material with textures; ``card`` is the ``[H, W, 4]`` image that gives colour and opacity."""
+    base = material.base_color
+    if card is not None:
+        color = TextureMap(card[..., :3], repeats=False)
+    else:
+        color = base if isinstance(base, tuple) else _texture(base, files)
+    roughness = material.roughness
+    if not isinstance(roughness, float | int):
+        pixels = _texture(roughness, files)
+        roughness = TextureMap(
+            np.clip(pixels.pixels[..., :3].mean(axis=2, keepdims=True), 0, 1), pixels.tiles
+        )
+    return Surface(
+        base_color=color,
+        roughness=roughness,
+        metallic=material.metallic,
+        transmission=material.transmission,
+        ior=material.ior,
+        emission=material.emission,
+        opacity=None if card is None else TextureMap(card[..., 3:], repeats=False),
+    )
+
+
+def _texture(texture: spec.Texture, files: Mapping[str, Path]) -> TextureMap:
+    if isinstance(texture, spec.ProceduralTexture):
+        return TextureMap(bake(texture), texture.tiles)
+    pixels = read_image(locate(texture.file, files), texture.file.name)
+    return TextureMap(np.clip(pixels[..., :3], 0, 1), texture.tiles)
+
+
+def _light_item(light: spec.AreaLight | spec.SunLight, name: str) -> Item:
+    if isinstance(light, spec.AreaLight):
+        mesh = rectangle(*light.size_m)
+        pose = motion.look_at(light.position_m, light.look_at_m)
+        radiance = light.radiance
+    else:
+        half = math.radians(light.angle_deg) / 2
+        mesh = disc(SUN_DISTANCE_M * math.tan(half))
+        toward = np.asarray(light.direction, np.float64)
+        pose = motion.look_at(SUN_DISTANCE_M * toward / np.linalg.norm(toward), (0, 0, 0))
+        # A disc of half-angle h gives irradiance L pi sin^2(h) to a surface that faces it.
+        radiance = tuple(e / (math.pi * math.sin(half) ** 2) for e in light.irradiance_w_m2)
+    # `look_at` points -z at the aim; the mesh shines along +z.
+    pose = pose @ np.diag([1.0, -1.0, -1.0, 1.0])
+    surface = Surface((0.0, 0.0, 0.0), 1.0, 0.0, 0.0, 1.5, emission=radiance)
+    is_sun = isinstance(light, spec.SunLight)
+    return Item(name, SKY_ID, mesh, (surface,), lambda frame: pose, moves=False, is_sun=is_sun)
+
+
+def _environment_pixels(
+    environment: spec.HdriEnvironment | spec.SkyEnvironment, files: Mapping[str, Path]
+) -> Pixels:
+    if isinstance(environment, spec.HdriEnvironment):
+        pixels = read_image(locate(environment.file, files), environment.file.name)[..., :3]
+        if pixels.shape[1] != 2 * pixels.shape[0]:
+            raise UserError(
+                f"{environment.file.name}: is {pixels.shape[1]}x{pixels.shape[0]}, a lat-long map is 2:1."
+            )
+        shift = environment.rotation_deg / 360.0 * pixels.shape[1]
+        return _roll_columns(pixels, shift) * np.float32(environment.strength)
+    elevation = (np.pi / 2) * (1 - (np.arange(256) + 0.5) / 128)[:, None]
+    up = np.sin(np.clip(elevation, 0, None)) ** 0.5
+    down = np.clip(np.sin(-elevation) / 0.1, 0, 1)  # a soft horizon, about 6 degrees
+    sky = np.asarray(environment.horizon) * (1 - up) + np.asarray(environment.zenith) * up
+    row = np.where(elevation >= 0, sky, sky * (1 - down) + np.asarray(environment.ground) * down)
+    return np.repeat(row[:, None], 512, axis=1).astype(np.float32)
+
+
+def _roll_columns(pixels: Pixels, shift: float) -> Pixels:
+    """Moves columns to the right by a fractional number, bilinear."""
+    whole = math.floor(shift)
+    part = np.float32(shift - whole)
+    left = np.roll(pixels, whole, axis=1)
+    return (1 - part) * left + part * np.roll(left, 1, axis=1) if part else left

@@ -1,0 +1,343 @@
+"""`CorpusSpec`: what a user asks for, read from YAML; mistakes are one line that names the field.
+
+A shipped name (``tiny``, ``demo``) or a path to a YAML file, then dotted overrides. Files that a spec
+names are looked up beside it, checked and identified by their SHA-256 here, once, so that everything
+behind (`focuspull.render.randomize`, workers) is pure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib.util import find_spec
+from itertools import accumulate
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
+
+from focuspull.dataset.errors import UserError
+from focuspull.render.families import FamilySpec
+from focuspull.render.spec import FileRef, FilmSpec, LensSpec, Model, QualitySpec, Unit
+
+SPECS = Path(__file__).parent / "specs"
+ROLES = ("subject", "foreground", "background")
+K1024 = Annotated[float, Field(ge=0.0, le=256.0)]
+KRange = K1024 | tuple[K1024, K1024]
+
+
+class TargetRange(Model):
+    """One bokeh video per clip.
+
+    Attributes:
+        k_at_1024: K at 1024 px width: a number, or [low, high], drawn evenly in the logarithm.
+        k_end_at_1024: K of the last frame, for aperture ramps; linear in between. Absent: constant.
+        focus: Where focus is: a disparity in [0, 1], a role (``subject``, ``foreground``, ``background``:
+            one object of it is drawn) or an object's name. Several: a focus pull through all of them.
+        lens: Shape of the aperture.
+    """
+
+    k_at_1024: KRange
+    k_end_at_1024: KRange | None = None
+    focus: tuple[Unit | str, ...] = Field(min_length=1)
+    lens: LensSpec = LensSpec()
+
+    @field_validator("k_at_1024", "k_end_at_1024")
+    @classmethod
+    def _in_order(cls, value: KRange | None) -> KRange | None:
+        if isinstance(value, tuple) and not 0 < value[0] <= value[1]:
+            raise ValueError(f"a range of K needs 0 < low <= high, got {list(value)}")
+        return value
+
+
+@dataclass(frozen=True)
+class PlannedShard:
+    """A shard's name (``train-000000``), split, and the numbers of its clips."""
+
+    name: str
+    split: str
+    indices: tuple[int, ...]
+
+
+class CorpusSpec(Model):
+    """A corpus: how many clips, how they look, what is rendered of each.
+
+    Attributes:
+        name: Short name for people.
+        description: One line for ``focuspull-render list``.
+        seed: Root of all randomness; 0 is a seed like any other.
+        backend: ``mitsuba`` or ``cycles``.
+        splits: Clips per split, numbered through in this order.
+        clips_per_shard: Clips in one tar file (the last of a split may have fewer).
+        scenes: Scene families to draw from, by weight, with their ranges.
+        targets: The bokeh videos of every clip.
+    """
+
+    name: str = Field(pattern="^[a-z0-9][a-z0-9-]*$")
+    description: str = ""
+    seed: int = Field(ge=0)
+    backend: Literal["mitsuba", "cycles"] = "mitsuba"
+    splits: dict[Annotated[str, Field(pattern="^[a-z0-9]+$")], Annotated[int, Field(ge=1)]] = Field(
+        min_length=1
+    )
+    clips_per_shard: int = Field(default=16, ge=1)
+    film: FilmSpec = FilmSpec()
+    quality: QualitySpec = QualitySpec()
+    scenes: tuple[FamilySpec, ...] = Field(min_length=1)
+    targets: tuple[TargetRange, ...] = Field(min_length=1, max_length=64)
+
+    @property
+    def num_clips(self) -> int:
+        """Clips in all splits."""
+        return sum(self.splits.values())
+
+    def split_of(self, index: int) -> str:
+        """The split of a clip number."""
+        for split, end in zip(self.splits, accumulate(self.splits.values()), strict=True):
+            if index < end:
+                return split
+        raise IndexError(index)
+
+    def shards(self) -> tuple[PlannedShard, ...]:
+        """Every shard with its clips; a pure function of the spec."""
+        shards: list[PlannedShard] = []
+        start = 0
+        for split, count in self.splits.items():
+            for number, first in enumerate(range(start, start + count, self.clips_per_shard)):
+                indices = tuple(range(first, min(first + self.clips_per_shard, start + count)))
+                shards.append(PlannedShard(f"{split}-{number:06d}", split, indices))
+            start += count
+        return tuple(shards)
+
+    @model_validator(mode="after")
+    def _known_focus(self) -> CorpusSpec:
+        fixed = {o.name for s in self.scenes if s.family == "world" for o in s.world.objects}
+        for i, target in enumerate(self.targets):
+            for place in target.focus:
+                if isinstance(place, str) and place not in ROLES and place not in fixed:
+                    raise ValueError(
+                        f"targets.{i}.focus: '{place}' is neither a role ({', '.join(ROLES)}) nor an object"
+                    )
+        return self
+
+
+@dataclass(frozen=True)
+class LoadedCorpus:
+    """A checked spec and where its files lie, by SHA-256."""
+
+    spec: CorpusSpec
+    files: dict[str, Path]
+
+
+def shipped_specs() -> dict[str, str]:
+    """Names of the specs in the package, with their descriptions."""
+    return {
+        path.stem: yaml.safe_load(path.read_text())["description"] for path in sorted(SPECS.glob("*.yaml"))
+    }
+
+
+def load_corpus(name_or_path: str, overrides: Mapping[str, str] | None = None) -> LoadedCorpus:
+    """Reads a corpus spec.
+
+    Args:
+        name_or_path: A shipped name, or a path to a YAML file.
+        overrides: Dotted field to YAML text, e.g. ``{"film.width": "256", "targets.0.k_at_1024": "24"}``.
+
+    Raises:
+        UserError: For every mistake, with file, field, value and what to do.
+    """
+    path = _spec_path(name_or_path)
+    where = path.name
+    try:
+        document = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{name_or_path}: cannot be read ({getattr(error, 'strerror', error)}). Check the path."
+        ) from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        at = f", line {mark.line + 1}" if mark else ""
+        raise UserError(
+            f"{where}{at}: is not valid YAML ({getattr(error, 'problem', error)}). Mend the line."
+        ) from None
+    if not isinstance(document, dict):
+        raise UserError(
+            f"{where}: is not a mapping of fields. Start from a shipped spec: focuspull-render list."
+        )
+    for field, text in (overrides or {}).items():
+        _override(document, field, text)
+    try:
+        spec = CorpusSpec.model_validate(document)
+    except ValidationError as error:
+        raise UserError(f"{where}: {explain(error, document)}") from None
+    files: dict[str, Path] = {}
+    resolved = _resolve(spec.model_dump(), path.parent, files, where)
+    return LoadedCorpus(CorpusSpec.model_validate(resolved), files)
+
+
+def _spec_path(name_or_path: str) -> Path:
+    if "/" in name_or_path or name_or_path.endswith((".yaml", ".yml")):
+        return Path(name_or_path)
+    shipped = sorted(p.stem for p in SPECS.glob("*.yaml"))
+    if name_or_path not in shipped:
+        near = get_close_matches(name_or_path, shipped, 1)
+        hint = (
+            f"Did you mean '{near[0]}'?"
+            if near
+            else f"Use one of {', '.join(shipped)}, or a path to a YAML file."
+        )
+        raise UserError(f"spec: '{name_or_path}' is unknown. {hint}")
+    return SPECS / f"{name_or_path}.yaml"
+
+
+def _override(document: dict[str, Any], field: str, text: str) -> None:
+    """Sets a dotted field; the schema checks name and value afterwards."""
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f"--{field}: '{text}' is not a YAML value. Quote it.") from None
+    node: Any = document
+    *parents, last = field.split(".")
+    for name in parents:
+        if isinstance(node, list) and name.isdigit() and int(name) < len(node):
+            node = node[int(name)]
+        elif isinstance(node, dict):
+            node = node.setdefault(name, {})
+        else:
+            raise UserError(f"--{field}: there is no '{name}' to set. Use dotted names as in the spec.")
+    if isinstance(node, list) and last.isdigit() and int(last) < len(node):
+        node[int(last)] = value
+    elif isinstance(node, dict):
+        node[last] = value
+    else:
+        raise UserError(f"--{field}: there is no '{last}' to set. Use dotted names as in the spec.")
+
+
+def explain(error: ValidationError, document: Any) -> str:
+    """The first problem of a validation as one line: dotted field, what is wrong, what was found."""
+    problems = error.errors(include_url=False)
+    # A wrong key explains more than the missing one that it was meant to be.
+    first = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
+    path, known = _follow(first["loc"], document)
+    field = ".".join(path)
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        near = get_close_matches(path[-1], known, 1)
+        hint = f"Did you mean '{near[0]}'?" if near else f"Known there: {', '.join(known)}."
+        return f"unknown field '{field}'. {hint}"
+    if first["type"] == "missing":
+        return f"field '{field}' is missing. Add it."
+    if first["type"] == "value_error":
+        return f"{field}: {message}" if field else message
+    if first["type"] == "union_tag_invalid":
+        context = first["ctx"]
+        tag = context["discriminator"].strip("'")
+        return f"field '{field}.{tag}': '{context['tag']}' is unknown. Use one of: {context['expected_tags']}."
+    # YAML has lists where the records have tuples.
+    return f"field '{field}': {message.replace('tuple', 'list')}, got {first['input']!r}"
+
+
+def _follow(location: tuple[int | str, ...], document: Any) -> tuple[list[str], list[str]]:
+    """The dotted path of a problem, and the fields that the record it is in may have.
+
+    Pydantic puts names of union members between the fields of a location; what the document does not have
+    there is left out.
+    """
+    path: list[str] = []
+    records: list[type[BaseModel]] = [CorpusSpec]
+    parents = records
+    node = document
+    for part in location:
+        is_missing = part == location[-1] and str(part).isidentifier()
+        if isinstance(node, dict) and (part in node or is_missing):
+            parents = records
+            records = [
+                r for p in parents if part in p.model_fields for r in _records(p.model_fields[str(part)])
+            ]
+            node = node.get(part)
+        elif isinstance(node, list | tuple) and isinstance(part, int) and part < len(node):
+            node = node[part]
+        else:
+            continue
+        path.append(str(part))
+        if isinstance(node, dict):
+            kind = node.get("type", node.get("family"))
+            records = [r for r in records if kind in _kinds(r)] or records
+    return path, sorted({name for record in parents for name in record.model_fields})
+
+
+def _records(field: FieldInfo) -> list[type[BaseModel]]:
+    """The record types that a field's annotation mentions."""
+    pending, found = [field.annotation], []
+    while pending:
+        annotation = pending.pop()
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            found.append(annotation)
+        pending += getattr(annotation, "__args__", ())
+    return found
+
+
+def _kinds(record: type[BaseModel]) -> tuple[Any, ...]:
+    """The values of a record's ``type`` or ``family`` field."""
+    field = record.model_fields.get("type") or record.model_fields.get("family")
+    return getattr(field.annotation, "__args__", ()) if field else ()
+
+
+# --- Files --------------------------------------------------------------------------------------
+
+
+def _resolve(node: Any, folder: Path, files: dict[str, Path], where: str) -> Any:
+    """The dumped spec with every file hashed and every image sequence expanded."""
+    if isinstance(node, dict):
+        if set(node) == {"name", "sha256"}:
+            return _identify(node["name"], folder, files, where).model_dump()
+        if set(node) == {"pattern", "frames"}:
+            paths = sorted(_base(node["pattern"], folder).glob(Path(node["pattern"]).name))
+            if not paths:
+                raise UserError(
+                    f"{where}: no file matches '{node['pattern']}'. Give a pattern such as walk/*.png."
+                )
+            parent = Path(node["pattern"]).parent
+            names = [str(parent / p.name) for p in paths]
+            frames = [_identify(name, folder, files, where).model_dump() for name in names]
+            return {"pattern": _public_name(node["pattern"]), "frames": frames}
+        return {key: _resolve(value, folder, files, where) for key, value in node.items()}
+    if isinstance(node, list | tuple):
+        return [_resolve(value, folder, files, where) for value in node]
+    return node
+
+
+def _identify(name: str, folder: Path, files: dict[str, Path], where: str) -> FileRef:
+    path = (_base(name, folder) / Path(name).name).absolute()
+    if not path.is_file():
+        raise UserError(f"{where}: file '{name}' does not exist. Paths are relative to the spec's folder.")
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError(
+            f"{where}: file '{name}' cannot be read ({error.strerror}). Check its permissions."
+        ) from None
+    files[digest] = path
+    return FileRef(name=_public_name(name), sha256=digest)
+
+
+def _base(name: str, folder: Path) -> Path:
+    """The folder in which a file or pattern is looked up."""
+    if not name.startswith("bpy:"):
+        return (folder / name).parent
+    package = find_spec("bpy")
+    if package is None or not package.submodule_search_locations:
+        raise UserError(
+            f"file '{name}' is part of bpy, which is not installed. pip install 'focuspull[render]'"
+        )
+    versions = sorted(Path(package.submodule_search_locations[0]).glob("[0-9]*/datafiles"))
+    return (versions[-1] / name.removeprefix("bpy:")).parent
+
+
+def _public_name(name: str) -> str:
+    """A name for the corpus: absolute paths are cut to the file's own name."""
+    return Path(name).name if Path(name).is_absolute() else name

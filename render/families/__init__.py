@@ -1,0 +1,39 @@
+"""Scene families. Each is a record of ranges and a pair: ``thing(params)`` and ``random_thing(rng, ranges)``.
+
+``tabletop``: still lifes on a wooden table. ``night``: lamps and lights over wet ground. ``world``: one scene
+that the user wrote out.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from focuspull.render.families.night import NightRanges, random_night
+from focuspull.render.families.tabletop import TabletopRanges, random_tabletop
+from focuspull.render.spec import FilmSpec, Model, World
+
+
+class GivenWorld(Model):
+    """The same world in every clip."""
+
+    family: Literal["world"]
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    world: World
+
+
+FamilySpec = Annotated[TabletopRanges | NightRanges | GivenWorld, Field(discriminator="family")]
+FAMILIES = ("tabletop", "night", "world")
+
+
+def random_world(family: FamilySpec, rng: np.random.Generator, film: FilmSpec) -> World:
+    """A world drawn from a family."""
+    match family:
+        case TabletopRanges():
+            return random_tabletop(rng, family, film)
+        case NightRanges():
+            return random_night(rng, family, film)
+        case GivenWorld():
+            return family.world

@@ -1,0 +1,209 @@
+"""`Frames`: the float arrays of one rendered clip; and the renderer-independent way to them.
+
+A backend opens a `Session` on a built scene. The clip is then rendered in two steps: ground truth of all
+frames from pixel-centre pinhole rays (never from an open lens), which fixes the disparity map, the focus
+tracks and so the lens; then light, all-in-focus and every target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from focuspull.dataset import optics
+from focuspull.dataset.errors import UserError
+from focuspull.render import spec
+from focuspull.render.build import Built
+
+MAX_FOCUS_DISTANCE_M = 1e6
+"""Stands for infinity in the renderers; at 1000 km the blur is off by less than 1e-3 px for any lens."""
+
+WELL_IN_VIEW = 2e-3
+"""Share of a clip's pixels from which an object is preferred as the focus subject."""
+
+
+@dataclass(frozen=True)
+class Aperture:
+    """A lens at one frame: pupil radius and focus distance in metres, and its shape."""
+
+    radius_m: float
+    focus_distance_m: float
+    lens: spec.LensSpec
+
+
+@dataclass(frozen=True)
+class View:
+    """One image of a frame: ``aperture`` None is the pinhole. ``stream`` numbers its noise (0: AIF)."""
+
+    aperture: Aperture | None
+    samples: int
+    stream: int
+
+
+class Session(Protocol):
+    """A backend with a scene loaded; it keeps it between frames."""
+
+    variant: str
+
+    def truth(self, frame: int) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
+        """Planar depth in metres (``inf``: sky) and instance ids at pixel centres, ``[H, W]`` each."""
+        ...
+
+    def render(self, frame: int, views: Sequence[View]) -> list[NDArray[np.float32]]:
+        """Scene-linear images ``[H, W, 3]`` of a frame, in the order of ``views``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Frames:
+    """One clip, decoded. T counts the frames in ``numbers``, usually all of them.
+
+    Attributes:
+        numbers: Frame numbers that were rendered.
+        aif: ``[T, H, W, 3]`` float32, scene-linear.
+        bokeh: One ``[T, H, W, 3]`` per target.
+        disparity: ``[T, H, W]`` float32 in [0, 1].
+        instance: ``[T, H, W]`` uint16, 0 is sky.
+        disparity_map: Affine map to inverse depth.
+        k: ``[P, T]`` blur strength in pixels of this width.
+        focus_disparity: ``[P, T]`` in [0, 1].
+        focal_px: Focal length in pixels.
+        camera_to_world: ``[T, 4, 4]``, the camera looks along -Z.
+        variant: What exactly rendered it, e.g. ``llvm_ad_rgb``.
+    """
+
+    numbers: tuple[int, ...]
+    aif: NDArray[np.float32]
+    bokeh: tuple[NDArray[np.float32], ...]
+    disparity: NDArray[np.float32]
+    instance: NDArray[np.uint16]
+    disparity_map: optics.DisparityMap
+    k: NDArray[np.float64]
+    focus_disparity: NDArray[np.float64]
+    focal_px: float
+    camera_to_world: NDArray[np.float64]
+    variant: str
+
+
+def render_frames(session: Session, built: Built, frames: Sequence[int] | None = None) -> Frames:
+    """Renders a clip, or some of its frames exactly as they are in the whole clip.
+
+    Raises:
+        UserError: If the scene cannot make a clip: nothing in view, or a focus subject never visible.
+        FloatingPointError: If the renderer returned values that are not finite, or a black image.
+    """
+    scene, film = built.scene, built.scene.film
+    truths = [session.truth(frame) for frame in range(film.num_frames)]
+    depth = np.stack([t[0] for t in truths])
+    instance = np.stack([t[1] for t in truths])
+    disparity_map = fit_disparity_map(depth)
+    disparity = np.clip(disparity_map.disparity(depth), 0.0, 1.0).astype(np.float32)
+    names = {item.name: item.instance for item in built.items}
+    focus = np.stack([focus_track(t, disparity, instance, names) for t in scene.targets])
+    k = optics.k_at_width([t.k_at_1024 for t in scene.targets], film.width)
+    camera = scene.world.camera
+    focal_px = optics.focal_length_px(camera.focal_length_mm, camera.sensor_width_mm, film.width)
+    radius = optics.lens_radius_from_k(k, focal_px, disparity_map)
+    distance = np.minimum(optics.focus_distance_m(focus, disparity_map), MAX_FOCUS_DISTANCE_M)
+
+    numbers = tuple(range(film.num_frames)) if frames is None else tuple(frames)
+    images = []
+    for frame in numbers:
+        views = [View(None, scene.quality.aif_samples, 0)]
+        for p, target in enumerate(scene.targets):
+            # A lens of radius 0 is the pinhole; it still is a render of its own, with its own noise.
+            aperture = Aperture(float(radius[p, frame]), float(distance[p, frame]), target.lens)
+            views.append(View(aperture if k[p, frame] > 0 else None, scene.quality.bokeh_samples, p + 1))
+        images.append([_checked(image, frame) for image in session.render(frame, views)])
+    streams = [np.stack(stream) for stream in zip(*images, strict=True)]
+    chosen = list(numbers)
+    return Frames(
+        numbers=numbers,
+        aif=streams[0],
+        bokeh=tuple(streams[1:]),
+        disparity=disparity[chosen],
+        instance=instance[chosen],
+        disparity_map=disparity_map,
+        k=k[:, chosen],
+        focus_disparity=focus[:, chosen],
+        focal_px=focal_px,
+        camera_to_world=np.stack([built.camera(frame) for frame in numbers]),
+        variant=session.variant,
+    )
+
+
+def fit_disparity_map(depth_m: NDArray) -> optics.DisparityMap:
+    """The clip's map: its nearest pixel has disparity 1, its farthest (sky: infinity) 0.
+
+    Raises:
+        UserError: If there is nothing in view, or everything at one depth.
+    """
+    near, far = float(depth_m.min()), float(depth_m.max())
+    if not np.isfinite(near):
+        raise UserError("scene: nothing but sky is in view. Move the camera or the objects.")
+    if far - near < 1e-6 * near:
+        raise UserError(f"scene: everything in view is {near:.3f} m away, disparity needs depth. Add depth.")
+    return optics.DisparityMap(near, far)
+
+
+def focus_track(
+    target: spec.TargetSpec, disparity: NDArray, instance: NDArray, names: dict[str, int]
+) -> NDArray[np.float64]:
+    """Disparity in focus per frame ``[T]``, in [0, 1].
+
+    Of several subjects the first with `WELL_IN_VIEW` of the pixels counts, else the largest. A subject's
+    disparity is the median over its visible pixels in each frame; frames in which it is hidden
+    take it from the frames around. Between two keys both tracks are blended with smoothstep.
+
+    Raises:
+        UserError: If a subject is never visible.
+    """
+    num_frames = len(disparity)
+
+    def track(key: spec.FocusKey) -> NDArray[np.float64]:
+        if key.disparity is not None:
+            return np.full(num_frames, key.disparity)
+        shares = [float((instance == names[name]).mean()) for name in key.subjects]
+        chosen = next((i for i, share in enumerate(shares) if share >= WELL_IN_VIEW), int(np.argmax(shares)))
+        if shares[chosen] == 0:
+            raise UserError(
+                f"targets: focus on {' or '.join(key.subjects)}, never visible. Focus on something in view."
+            )
+        masks = instance == names[key.subjects[chosen]]
+        seen = np.flatnonzero(masks.any(axis=(1, 2)))
+        medians = [float(np.median(disparity[t][masks[t]])) for t in seen]
+        return np.interp(np.arange(num_frames), seen, medians)
+
+    tracks = [track(key) for key in target.focus]
+    result = tracks[0].copy()
+    frames = np.arange(num_frames)
+    for i, (a, b) in enumerate(zip(target.focus, target.focus[1:], strict=False)):
+        x = np.clip((frames - a.frame) / (b.frame - a.frame), 0, 1)
+        blend = x * x * (3 - 2 * x)
+        result = np.where(frames >= a.frame, tracks[i] * (1 - blend) + tracks[i + 1] * blend, result)
+    return np.clip(result, 0.0, 1.0)
+
+
+def shutter_times(film: spec.FilmSpec, frame: int) -> list[float]:
+    """Frame numbers of the passes that make up a frame: one, or stratified within the open shutter."""
+    if film.shutter == 0:
+        return [float(frame)]
+    n = film.shutter_samples
+    return [frame + film.shutter * ((i + 0.5) / n - 0.5) for i in range(n)]
+
+
+def split_samples(samples: int, passes: int) -> int:
+    """Samples of one of ``passes`` equal passes, at least one."""
+    return max(1, -(-samples // passes))
+
+
+def _checked(image: NDArray, frame: int) -> NDArray[np.float32]:
+    if not np.isfinite(image).all():
+        raise FloatingPointError(f"frame {frame}: {int((~np.isfinite(image)).sum())} values are not finite")
+    if not image.any():
+        raise FloatingPointError(f"frame {frame}: is all black. Add light to the scene")
+    return np.maximum(image, 0.0).astype(np.float32)

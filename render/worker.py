@@ -1,0 +1,403 @@
+"""One clip, rendered in a process of its own: ``python -m focuspull.render.worker JOB``.
+
+Renderers are not trusted with the farm's processes: bpy crashes when Python tears it down, a wrong LLVM
+aborts. So `spawn` starts a child per job, and a clip counts as done once its staging marker is there,
+whatever the child's exit status. What the child writes depends on the job alone: no time, host or thread
+count gets into a clip.
+
+Exit status of the child: 0 done, 1 the renderer's or our mistake (a traceback), 2 the user's (one line),
+3 the output cannot be written (one line). It ends by ``os._exit``, since bpy segfaults in a normal exit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Literal, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from focuspull.dataset import codec, color, optics
+from focuspull.dataset.clip import (
+    CameraMeta,
+    ClipMeta,
+    DisparityMeta,
+    RendererMeta,
+    TargetMeta,
+    canonical_json,
+    encode_clip,
+    frame_member,
+    stream_names,
+)
+from focuspull.dataset.errors import UserError
+from focuspull.dataset.files import write_atomic
+from focuspull.dataset.shards import stage_clip
+from focuspull.render.backends import get_backend
+from focuspull.render.build import SKY_ID, Built, build
+from focuspull.render.frames import Frames, Session, View, render_frames
+from focuspull.render.spec import Model, SceneSpec
+
+EXIT_BUG, EXIT_USER, EXIT_OUTPUT = 1, 2, 3
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+class Job(Model):
+    """What one child has to do.
+
+    Args:
+        mode: ``clip``: render all frames and stage them; ``still``: write ``frames`` as PNG; ``debug``:
+            write the renderer's own scene file.
+        key: Name of the clip.
+        split: Its split.
+        scene: What to render.
+        files: Where the scene's files lie, by SHA-256.
+        backend: Name of the renderer.
+        threads: CPU threads it may use.
+        folder: Absolute. Where the output, the job itself and its log go; the staging folder of a clip.
+        frames: Frame numbers, for ``still`` and (the first one) ``debug``.
+    """
+
+    mode: Literal["clip", "still", "debug"]
+    key: str
+    split: str
+    scene: SceneSpec
+    files: dict[str, Path]
+    backend: str
+    threads: int = Field(ge=1)
+    folder: Path
+    frames: tuple[int, ...] = ()
+
+    @property
+    def job_path(self) -> Path:
+        """The job on disk; it and the log stay behind when the job fails."""
+        return self.folder / f"{self.key}.job"
+
+    @property
+    def log_path(self) -> Path:
+        """All that the child prints."""
+        return self.folder / f"{self.key}.log"
+
+    @property
+    def timing_path(self) -> Path:
+        """The `Timing` of a ``still``."""
+        return self.folder / f"{self.key}.timing.json"
+
+    def is_done(self, returncode: int) -> bool:
+        """Whether a child that ended with this status has done the job: clips are judged by their marker."""
+        return (self.folder / f"{self.key}.json").exists() if self.mode == "clip" else returncode == 0
+
+
+class Timing(Model):
+    """Seconds that a ``still`` took: wall clock and CPU, of the whole job and of the light of its frames."""
+
+    wall_s: float
+    cpu_s: float
+    frames_wall_s: float
+    frames_cpu_s: float
+    variant: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a job ended.
+
+    Attributes:
+        done: Whether its output is there.
+        returncode: Exit status of the child; negative: the signal that killed it.
+        reason: One line, the last that it printed; names the signal if it printed nothing.
+    """
+
+    done: bool
+    returncode: int
+    reason: str
+
+
+def spawn(job: Job) -> Ended:
+    """Run a job in a child process and wait for it.
+
+    The child is killed with this process, and when this function is left by an exception. Its log is written
+    line by line, and removed again (like the job's file) if the job gets done.
+
+    Raises:
+        UserError: If the job's folder cannot be written to.
+    """
+    write_atomic(job.job_path, job.model_dump_json().encode())
+    write_atomic(job.log_path, b"")
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": str(job.threads),
+        # Open Image Denoise would take all cores, and its result would depend on how many there are; and it
+        # would pin the first threads of every process to the same cores.
+        "OIDN_NUM_THREADS": "1",
+        "OIDN_SET_AFFINITY": "0",
+    }
+    # -P: a file ``random.py`` in the user's folder must not become the module.
+    command = [sys.executable, "-P", "-m", "focuspull.render.worker", str(job.job_path), str(os.getpid())]
+    reason = ""
+    # A session of its own would outlive kill -9 of this process (Popen's default is none).
+    with (
+        job.log_path.open("ab") as log,
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as child,
+    ):
+        try:
+            assert child.stdout is not None
+            for line in child.stdout:
+                reason = line.decode(errors="replace").strip() or reason
+                # On a full disk the reason still gets to the user, by the return value.
+                with contextlib.suppress(OSError):
+                    log.write(line)
+                    log.flush()
+            returncode = child.wait()
+        except BaseException:
+            child.kill()
+            raise
+    done = job.is_done(returncode)
+    if done:
+        job.job_path.unlink(missing_ok=True)
+        job.log_path.unlink(missing_ok=True)
+    elif returncode < 0:
+        reason = f"killed by {signal.Signals(-returncode).name}" + (
+            f" after printing '{reason}'" if reason else ""
+        )
+    elif returncode == 0:
+        reason = f"ended without its output{f': {reason}' if reason else ''}"
+    return Ended(done, returncode, reason or f"exit status {returncode}")
+
+
+def main(arguments: Sequence[str]) -> NoReturn:
+    """Do a job as a process of its own, and end it.
+
+    Args:
+        arguments: Path of the job; process id of the parent to die with, if there is one.
+    """
+    # Ctrl-C reaches the whole process group; what becomes of this process is its parent's business.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if len(arguments) > 1:
+        _die_with(int(arguments[1]))
+    status = 0
+    try:
+        run(Job.model_validate_json(Path(arguments[0]).read_bytes()))
+    except _OutputError as error:
+        status = _last_words(str(error), EXIT_OUTPUT)
+    except UserError as error:
+        status = _last_words(str(error), EXIT_USER)
+    except Exception:
+        status = _last_words(traceback.format_exc().rstrip(), EXIT_BUG)
+    _flush()
+    os._exit(status)
+
+
+def run(job: Job) -> None:
+    """Do a job in this process.
+
+    Raises:
+        UserError: For the user's mistakes.
+        FloatingPointError: If the renderer's images are broken.
+    """
+    started = time.monotonic()
+    backend = get_backend(job.backend)
+    version = backend.version()
+    built = build(job.scene, job.files)
+    if job.mode == "debug":
+        with _output():
+            backend.load().export_scene(built, job.frames[0], job.folder)
+            scene = job.scene.model_dump_json(indent=2).encode() + b"\n"
+            write_atomic(job.folder / "scene.json", scene)
+        return
+    session = backend.load().open_session(built, threads=job.threads)
+    if job.mode == "still":
+        _write_stills(job, built, session, started)
+        return
+    frames = render_frames(session, built)
+    meta = clip_meta(
+        built,
+        frames,
+        key=job.key,
+        split=job.split,
+        renderer=RendererMeta(
+            backend=job.backend,
+            backend_version=version,
+            variant=frames.variant,
+            focuspull_version=metadata.version("focuspull"),
+        ),
+    )
+    clip = encode_clip(
+        meta, aif=frames.aif, bokeh=frames.bokeh, disparity=frames.disparity, instance=frames.instance
+    )
+    record = {"render_seconds": time.monotonic() - started, "render_cpu_seconds": _cpu_s()}
+    with _output():
+        stage_clip(clip, job.folder, record=record)
+
+
+def clip_meta(built: Built, frames: Frames, *, key: str, split: str, renderer: RendererMeta) -> ClipMeta:
+    """The metadata of a whole rendered clip.
+
+    Args:
+        built: The scene.
+        frames: What was rendered of it, all frames.
+        key: Name of the clip.
+        split: Its split.
+        renderer: What rendered it.
+    """
+    scene, depth = built.scene, frames.disparity_map
+    film, camera = scene.film, scene.world.camera
+    k_at_1024 = optics.k_at_1024(frames.k, film.width)
+    focus_distance_m = optics.focus_distance_m(frames.focus_disparity, depth)
+    lens_radius_m = optics.lens_radius_from_k(frames.k, frames.focal_px, depth)
+    f_number = optics.f_number(camera.focal_length_mm, lens_radius_m)
+    return ClipMeta(
+        key=key,
+        split=split,
+        scene=scene.model_dump(mode="json"),
+        scene_sha256=scene.sha256(),
+        width=film.width,
+        height=film.height,
+        num_frames=film.num_frames,
+        fps=film.fps,
+        exposure_ev=film.exposure_ev,
+        targets=tuple(
+            TargetMeta(
+                name=f"bokeh{p}",
+                k=tuple(frames.k[p].tolist()),
+                k_at_1024=tuple(k_at_1024[p].tolist()),
+                focus_disparity=tuple(frames.focus_disparity[p].tolist()),
+                focus_distance_m=_finite_or_none(focus_distance_m[p]),
+                lens_radius_m=tuple(lens_radius_m[p].tolist()),
+                f_number=_finite_or_none(f_number[p]),
+                lens=target.lens.model_dump(mode="json"),
+            )
+            for p, target in enumerate(scene.targets)
+        ),
+        disparity=DisparityMeta(
+            scale=depth.scale,
+            offset=depth.offset,
+            z_near_m=depth.z_near_m,
+            z_far_m=depth.z_far_m if np.isfinite(depth.z_far_m) else None,
+        ),
+        camera=CameraMeta(
+            focal_length_px=frames.focal_px,
+            focal_length_mm=camera.focal_length_mm,
+            sensor_width_mm=camera.sensor_width_mm,
+            camera_to_world=tuple(
+                tuple(tuple(row) for row in pose)  # type: ignore[misc]
+                for pose in frames.camera_to_world.tolist()
+            ),
+        ),
+        instances={item.name: item.instance for item in built.items if item.instance != SKY_ID},
+        renderer=renderer,
+    )
+
+
+def _finite_or_none(values: NDArray[np.float64]) -> tuple[float | None, ...]:
+    return tuple(value if np.isfinite(value) else None for value in values.tolist())
+
+
+@dataclass
+class _TimedSession:
+    """A session that adds up the time its light takes; ground truth is rendered of all frames in any case."""
+
+    session: Session
+    variant: str = field(init=False)
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.variant = self.session.variant
+
+    def truth(self, frame: int) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
+        return self.session.truth(frame)
+
+    def render(self, frame: int, views: Sequence[View]) -> list[NDArray[np.float32]]:
+        wall, cpu = time.monotonic(), _cpu_s()
+        images = self.session.render(frame, views)
+        self.wall_s += time.monotonic() - wall
+        self.cpu_s += _cpu_s() - cpu
+        return images
+
+
+def _write_stills(job: Job, built: Built, session: Session, started: float) -> None:
+    """Write every stream of some frames, with the bytes that the members of the clip have."""
+    timed = _TimedSession(session)
+    frames = render_frames(timed, built, job.frames)
+    film = built.scene.film
+    with _output():
+        for i, frame in enumerate(frames.numbers):
+            colour = [
+                codec.encode_rgb(color.to_uint8(color.encode_display(image, exposure_ev=film.exposure_ev)))
+                for image in (frames.aif[i], *(bokeh[i] for bokeh in frames.bokeh))
+            ]
+            contents = [
+                *colour,
+                codec.encode_disparity(frames.disparity[i]),
+                codec.encode_instance(frames.instance[i]),
+            ]
+            for stream, content in zip(stream_names(len(frames.bokeh)), contents, strict=True):
+                write_atomic(
+                    job.folder / f"{job.key}.{frame_member(stream, frame, film.num_frames)}", content
+                )
+        timing = Timing(
+            wall_s=time.monotonic() - started,
+            cpu_s=_cpu_s(),
+            frames_wall_s=timed.wall_s,
+            frames_cpu_s=timed.cpu_s,
+            variant=frames.variant,
+        )
+        write_atomic(job.timing_path, canonical_json(timing.model_dump(mode="json")))
+
+
+class _OutputError(UserError):
+    """The output cannot be written, so that going on with other clips makes no sense."""
+
+
+@contextlib.contextmanager
+def _output():
+    """Tell failures to write the output from other mistakes of the user."""
+    try:
+        yield
+    except UserError as error:
+        raise _OutputError(str(error)) from error
+
+
+def _cpu_s() -> float:
+    """CPU seconds of this process and its ended children so far."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel kill this process when its parent ends; end at once if the parent is gone already."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(EXIT_BUG)
+
+
+def _last_words(text: str, status: int) -> int:
+    """Print why the job failed, after all that is still in buffers."""
+    _flush()
+    print(text, file=sys.stderr, flush=True)
+    return status
+
+
+def _flush() -> None:
+    """Empty Python's and C's buffers, which ``os._exit`` would drop."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    ctypes.CDLL(None).fflush(None)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
