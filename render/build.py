@@ -20,6 +20,10 @@ from focuspull.render.geometry import Mesh, card_mesh, disc, make_mesh, rectangl
 from focuspull.render.textures import Pixels, TextureMap, bake, read_image
 
 SUN_DISTANCE_M = 1000.0
+MIN_ALPHA = 1e-3
+"""GGX widths below this are drawn as this: a narrower lobe is a mirror in float32."""
+MAX_TRANSPARENT_HITS = 64
+"""Cut-outs that a ray may pass."""
 SKY_ID = 0
 """Instance id of everything that is not an object: sky, area lights, the sun."""
 
@@ -213,7 +217,8 @@ def _light_item(light: spec.AreaLight | spec.SunLight, name: str) -> Item:
         toward = np.asarray(light.direction, np.float64)
         pose = motion.look_at(SUN_DISTANCE_M * toward / np.linalg.norm(toward), (0, 0, 0))
         # A disc of half-angle h gives irradiance L pi sin^2(h) to a surface that faces it.
-        radiance = tuple(e / (math.pi * math.sin(half) ** 2) for e in light.irradiance_w_m2)
+        r, g, b = (e / (math.pi * math.sin(half) ** 2) for e in light.irradiance_w_m2)
+        radiance = (r, g, b)
     # `look_at` points -z at the aim; the mesh shines along +z.
     pose = pose @ np.diag([1.0, -1.0, -1.0, 1.0])
     surface = Surface((0.0, 0.0, 0.0), 1.0, 0.0, 0.0, 1.5, emission=radiance)

@@ -87,7 +87,8 @@ def _parser() -> argparse.ArgumentParser:
         if takes_spec:
             verb.add_argument("spec", metavar="SPEC", help="name of a shipped spec, or path of a YAML file")
             verb.add_argument_group(
-                "fields of the spec", "--FIELD VALUE: dotted, YAML, as in --film.width 256"
+                "fields of the spec",
+                "--FIELD VALUE, dotted, in YAML: --seed 3 --backend cycles --film.width 256",
             )
         verb.set_defaults(run=run)
         return verb

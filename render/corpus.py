@@ -222,21 +222,22 @@ def explain(error: ValidationError, document: Any) -> str:
     problems = error.errors(include_url=False)
     # A wrong key explains more than the missing one that it was meant to be.
     first = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
-    path, known = _follow(first["loc"], document)
+    path, names = _follow(first["loc"], document)
     field = ".".join(path)
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        near = get_close_matches(path[-1], known, 1)
-        hint = f"Did you mean '{near[0]}'?" if near else f"Known there: {', '.join(known)}."
+        near = get_close_matches(path[-1], names, 1)
+        hint = f"Did you mean '{near[0]}'?" if near else f"Known there: {', '.join(names)}."
         return f"unknown field '{field}'. {hint}"
     if first["type"] == "missing":
         return f"field '{field}' is missing. Add it."
     if first["type"] == "value_error":
         return f"{field}: {message}" if field else message
     if first["type"] == "union_tag_invalid":
-        context = first["ctx"]
+        context = first.get("ctx", {})
         tag = context["discriminator"].strip("'")
-        return f"field '{field}.{tag}': '{context['tag']}' is unknown. Use one of: {context['expected_tags']}."
+        known = context["expected_tags"]
+        return f"field '{field}.{tag}': '{context['tag']}' is unknown. Use one of: {known}."
     # YAML has lists where the records have tuples.
     return f"field '{field}': {message.replace('tuple', 'list')}, got {first['input']!r}"
 

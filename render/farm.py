@@ -15,7 +15,7 @@ import signal
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -126,11 +126,11 @@ def run_corpus(
     """
     spec, out = loaded.spec, out.absolute()
     get_backend(spec.backend).version()
-    refuse_full_disk(spec, out, len(read_ledger(spec, out).left))
-    # Also if it is there already: a folder that cannot be written to is found out now, and not after hours.
-    write_atomic(out / CORPUS_NAME, describe_corpus(spec))
     with only_run(out), _Stop() as stop:
         ledger = read_ledger(spec, out)
+        refuse_full_disk(spec, out, len(ledger.left))
+        # Also if it is there already: a folder that cannot be written to is found out now, not after hours.
+        write_atomic(out / CORPUS_NAME, describe_corpus(spec))
         sweep(out, ledger)
         run = _Run(loaded, out, threads, progress, ledger, stop)
         run.publish_complete()
@@ -276,17 +276,19 @@ def _render_clip(job_json: str) -> dict[str, Any]:
 def _result(reference: Any) -> Ended:
     """How a finished task's child ended; a worker process that is gone counts as killed, like its child."""
     import ray
+    from ray.exceptions import RayError, RayTaskError
 
     try:
-        return Ended(**ray.get(reference))
-    except ray.exceptions.RayTaskError:
+        ended: dict[str, Any] = ray.get(reference)
+    except RayTaskError:
         raise  # an exception in `_render_clip`, so our mistake
-    except ray.exceptions.RayError as error:
+    except RayError as error:
         return Ended(False, -signal.SIGKILL, f"its Ray worker is gone ({type(error).__name__})")
+    return Ended(**ended)
 
 
 @contextmanager
-def _ray_session(address: str | None, workers: int | None, threads: int) -> Iterator[int]:
+def _ray_session(address: str | None, workers: int | None, threads: int) -> Generator[int, None, None]:
     """Start Ray or join a cluster; yields the number of clips to render at a time."""
     # Ray reads these when it is imported.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"

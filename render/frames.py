@@ -22,6 +22,8 @@ from focuspull.render.build import Built
 MAX_FOCUS_DISTANCE_M = 1e6
 """Stands for infinity in the renderers; at 1000 km the blur is off by less than 1e-3 px for any lens."""
 
+BLACK = 1e-3
+"""An image without a brighter value is black; OIDN turns exact zeros into values up to 6e-4."""
 WELL_IN_VIEW = 2e-3
 """Share of a clip's pixels from which an object is preferred as the focus subject."""
 
@@ -204,6 +206,6 @@ def split_samples(samples: int, passes: int) -> int:
 def _checked(image: NDArray, frame: int) -> NDArray[np.float32]:
     if not np.isfinite(image).all():
         raise FloatingPointError(f"frame {frame}: {int((~np.isfinite(image)).sum())} values are not finite")
-    if not image.any():
+    if image.max() < BLACK:
         raise FloatingPointError(f"frame {frame}: is all black. Add light to the scene")
     return np.maximum(image, 0.0).astype(np.float32)

@@ -121,7 +121,7 @@ def card_mesh(alpha: NDArray, height_m: float, cell_px: int = 16) -> Mesh:
     a, b, c, d = (i[keep] for i in (index[:-1, :-1], index[:-1, 1:], index[1:, 1:], index[1:, :-1]))
     triangles = np.concatenate([np.stack([a, d, c], 1), np.stack([a, c, b], 1)])
     used, triangles = np.unique(triangles, return_inverse=True)
-    normals = np.tile(np.float32([0, -1, 0]), (used.size, 1))
+    normals = np.tile(np.array([0, -1, 0], np.float32), (used.size, 1))
     uvs = np.stack([u, v], axis=-1).reshape(-1, 2)[used]
     vertices = points.reshape(-1, 3)[used].astype(np.float32)
     return Mesh(vertices, normals, uvs.astype(np.float32), triangles.reshape(-1, 3).astype(np.int32))

@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
@@ -120,8 +120,10 @@ def _is_of(clip: StagedClip | None, spec: CorpusSpec, index: int) -> bool:
 
 
 def _refuse_another_corpus(spec: CorpusSpec, out: Path) -> None:
-    """Raise if a folder was begun with another spec, or with other versions of what renders it."""
+    """Raise if there are clips of another spec, or of other versions of what renders it."""
     path = out / CORPUS_NAME
+    if not any(out.glob("*.tar")) and not any((out / STAGE_NAME).glob("*.tar")):
+        return
     asked = json.loads(describe_corpus(spec))
     try:
         there = json.loads(path.read_bytes())
@@ -200,13 +202,17 @@ def refuse_full_disk(spec: CorpusSpec, out: Path, num_left: int) -> None:
 
 
 @contextmanager
-def only_run(out: Path) -> Iterator[None]:
-    """Hold a folder: two runs would sweep away each other's files. The lock ends with the process.
+def only_run(out: Path) -> Generator[None, None, None]:
+    """Hold a folder, made if missing: two runs would sweep away each other's files. Ends with the process.
 
     Raises:
-        UserError: If another run holds it.
+        UserError: If another run holds it, or it cannot be made.
     """
-    folder = os.open(out, os.O_RDONLY)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        folder = os.open(out, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written: {error.strerror}. Choose another --out.") from error
     try:
         fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield

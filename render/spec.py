@@ -528,10 +528,9 @@ class SceneSpec(Model):
     def _targets_fit(self) -> SceneSpec:
         names = {o.name for o in self.world.objects}
         for i, target in enumerate(self.targets):
-            if len(target.k_at_1024) != self.film.num_frames:
-                raise ValueError(
-                    f"targets.{i}.k_at_1024 has {len(target.k_at_1024)} values for {self.film.num_frames} frames"
-                )
+            count, num_frames = len(target.k_at_1024), self.film.num_frames
+            if count != num_frames:
+                raise ValueError(f"targets.{i}.k_at_1024 has {count} values for {num_frames} frames")
             for key in target.focus:
                 if key.frame >= self.film.num_frames:
                     raise ValueError(

@@ -50,7 +50,7 @@ def read_image(path: Path, name: str) -> Pixels:
     else:
         image = cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA if image.shape[2] == 4 else cv2.COLOR_BGR2RGB)
     if np.issubdtype(image.dtype, np.integer):
-        unit = image.astype(np.float32) / np.iinfo(image.dtype).max
+        unit = image.astype(np.float32) / (255 if image.dtype == np.uint8 else 65535)
         color = srgb_to_linear(unit[..., :3])
         image = np.concatenate([color, unit[..., 3:]], axis=2)
     image = image.astype(np.float32)

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -139,9 +139,7 @@ def spawn(job: Job) -> Ended:
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": str(job.threads),
-        # Open Image Denoise would take all cores, and its result would depend on how many there are; and it
-        # would pin the first threads of every process to the same cores.
-        "OIDN_NUM_THREADS": "1",
+        # Open Image Denoise would pin the first threads of every process to the same cores.
         "OIDN_SET_AFFINITY": "0",
     }
     # -P: a file ``random.py`` in the user's folder must not become the module.
@@ -363,7 +361,7 @@ class _OutputError(UserError):
 
 
 @contextlib.contextmanager
-def _output():
+def _output() -> Generator[None, None, None]:
     """Tell failures to write the output from other mistakes of the user."""
     try:
         yield

@@ -23,8 +23,10 @@ SCRIPTS: dict[str, str] = PROJECT["scripts"]
 # Import names that differ from the name of the distribution that brings them.
 DISTRIBUTIONS = {
     "PIL": "pillow",
+    "_cycles": "bpy",
     "bmesh": "bpy",
     "cv2": "opencv-python-headless",
+    "cycles": "bpy",
     "mathutils": "bpy",
     "yaml": "pyyaml",
 }

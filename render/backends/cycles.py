@@ -6,8 +6,8 @@ settings otherwise); pixels are taken from the render result in memory (a full d
 broken files without a word); ground truth comes from a pinhole render at pixel centres.
 """
 
-# bpy has no stubs.
-# pyright: basic
+# bpy has no stubs, nor have the modules that come with it.
+# pyright: basic, reportMissingImports=false, reportAttributeAccessIssue=false
 from __future__ import annotations
 
 import math
@@ -20,13 +20,10 @@ from numpy.typing import NDArray
 
 from focuspull.dataset import optics
 from focuspull.dataset.errors import UserError
-from focuspull.render.build import Built, Item, Surface
+from focuspull.render.build import MAX_TRANSPARENT_HITS, MIN_ALPHA, Built, Item, Surface
 from focuspull.render.frames import Aperture, View, shutter_times, split_samples
 from focuspull.render.textures import TextureMap
 
-MIN_ALPHA = 1e-3
-"""GGX widths below this are drawn as this, as in the Mitsuba backend."""
-MAX_TRANSPARENT_HITS = 64
 TILE_PX = 8192
 """Above every film we render: with tiles, the in-memory render result holds zeros."""
 SKY_DEPTH_M = 1e9
@@ -86,7 +83,7 @@ class CyclesSession:
     # --- One image ------------------------------------------------------------------------------
 
     def truth(self, frame: int) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
-        """One pinhole sample at each pixel centre; cut-outs are hard here, opaque from an opacity of one half."""
+        """One pinhole sample at each pixel centre; cut-outs are hard here: opaque above an opacity of 1/2."""
         self.prepare(frame, float(frame), None, 1, 0)
         self._cut_hard(True)
         self._scene.cycles.use_denoising = False
@@ -150,8 +147,8 @@ class CyclesSession:
     def _cut_hard(self, hard: bool) -> None:
         """Rounds every opacity to 0 or 1, or no longer.
 
-        Cycles' ``pass_alpha_threshold`` alone does not do: a path that scatters at a nearly transparent point writes
-        that point's depth, so that alpha 0.4 would be hit by 40 % of the pixels.
+        Cycles' ``pass_alpha_threshold`` alone does not do: a path that scatters at a point below it writes
+        that point's depth all the same, so that 40 % of the pixels would hit an opacity of 0.4.
         """
         for material in self.bpy.data.materials:
             switch = material.node_tree.nodes.get(CUTOUT_NODE)

@@ -25,16 +25,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from focuspull.dataset import optics
-from focuspull.render.build import Built, Item, Pose, Surface
+from focuspull.render.build import MAX_TRANSPARENT_HITS, MIN_ALPHA, Built, Item, Pose, Surface
 from focuspull.render.frames import View, shutter_times, split_samples
 from focuspull.render.textures import TextureMap
 
-MAX_TRANSPARENT_HITS = 64
 GUIDE_SAMPLES = 16
 NEAR_CLIP_M = 1e-3
 FAR_CLIP_M = 1e6
-MIN_ALPHA = 1e-3
-"""GGX widths below this are drawn as this, in both backends and in `mitsuba_surface`."""
 
 # Dr.Jit's own search finds the system's LLVM first, and versions below 18 abort the process when they
 # meet a floating-point minimum. karellen-llvm-core puts a recent one into the environment's lib folder.
@@ -60,12 +57,12 @@ def choose_variant() -> str:
     The trial is a process of its own because a wrong LLVM aborts instead of raising. A variant forced with
     ``FOCUSPULL_MITSUBA_VARIANT`` is taken as it is.
     """
-    forced = os.environ.get("FOCUSPULL_MITSUBA_VARIANT")
-    if forced:
-        return forced
     llvm = find_llvm()
     if llvm is not None:
         os.environ.setdefault("DRJIT_LIBLLVM_PATH", str(llvm))
+    forced = os.environ.get("FOCUSPULL_MITSUBA_VARIANT")
+    if forced:
+        return forced
     trial = subprocess.run([sys.executable, "-c", _PROBE], capture_output=True, check=False)
     return "llvm_ad_rgb" if trial.returncode == 0 else "scalar_rgb"
 
@@ -83,6 +80,7 @@ def import_mitsuba(threads: int) -> Any:
         mitsuba_surface.register()
         mi.set_log_level(mi.LogLevel.Error)  # else: a warning whenever a sample count is rounded up
     dr.set_thread_count(threads)
+    os.environ["OIDN_NUM_THREADS"] = "1"  # its result depends on the number of threads
     return mi
 
 
@@ -100,8 +98,15 @@ def export_scene(built: Built, frame: int, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     description = describe(mi, built, frame, folder)
     description["sensor"] = _sensor(mi, built, float(frame), View(None, 64, 0))
-    path = folder / "scene.xml"
-    mi.xml.dict_to_xml(description, str(path))
+    state = mi.parser.parse_dict(mi.parser.ParserConfig(mi.variant()), description)
+    for node in state.nodes:
+        if (
+            node.props.plugin_name() == "focuspull_surface"
+        ):  # the writer knows the kinds of stock plugins only
+            node.type = mi.ObjectType.BSDF
+    # Without the folder, so that it can be moved: Mitsuba looks beside the file.
+    text = mi.parser.write_string(state).replace(f'"{folder}/', '"')
+    (folder / "scene.xml").write_text(text)
     return sorted(p for p in folder.rglob("*") if p.is_file())
 
 
@@ -163,7 +168,7 @@ class MitsubaSession:
             ray = si.spawn_ray(ray.d)
         number = np.zeros(int(np.array(handle).max()) + 1, np.int64)
         for shape, i in self._numbered_shapes():
-            h = int(dr.reinterpret_array(mi.UInt32, mi.ShapePtr(shape))[0])
+            h = int(np.array(dr.reinterpret_array(mi.UInt32, mi.ShapePtr(shape)))[0])
             if h < number.size:
                 number[h] = i
         return np.array(depth), number[np.array(handle)]

@@ -6,14 +6,14 @@ Import after a variant is set, then call `register` once.
 """
 
 # Mitsuba's stubs describe one variant and clash with its own overrides.
-# pyright: basic, reportAttributeAccessIssue=false
+# pyright: basic, reportAttributeAccessIssue=false, reportArgumentType=false
 from __future__ import annotations
 
 import drjit as dr
 import mitsuba as mi
 import numpy as np
 
-from focuspull.render.backends.mitsuba import MIN_ALPHA
+from focuspull.render.build import MIN_ALPHA
 
 
 class Surface(mi.BSDF):
@@ -149,8 +149,8 @@ class ShapedLens(mi.Sensor):
         # Mitsuba's camera looks along +z with +x to the left.
         x = (1 - 2 * position_sample.x) * self.half_width
         y = (1 - 2 * position_sample.y) * self.half_width * aspect
-        # In front of the focus a point is seen on the other side of the axis than the lens point it is seen from, and
-        # there the spec's picture of the aperture is upright; so the lens point is minus the picture's point.
+        # A point in front of the focus is shifted away from the lens point that sees it, and there the
+        # spec wants the picture of the aperture upright: so the lens point is minus the picture's point.
         lens = self._aperture_point(aperture_sample)
         origin = mi.Point3f(lens.x, -lens.y, 0)
         aim = mi.Point3f(x, y, 1) * self.focus
@@ -178,6 +178,6 @@ class ShapedLens(mi.Sensor):
 
 
 def register() -> None:
-    """Makes the plugins known to Mitsuba's scene loader under ``focuspull_surface`` and ``focuspull_lens``."""
+    """Makes the plugins known to Mitsuba as ``focuspull_surface`` and ``focuspull_lens``."""
     mi.register_bsdf("focuspull_surface", Surface)
     mi.register_sensor("focuspull_lens", ShapedLens)

@@ -154,7 +154,11 @@ def _bollards(rng: np.random.Generator) -> list[ObjectSpec]:
     steel = MaterialSpec(base_color=(0.35, 0.37, 0.4), roughness=0.3, metallic=1.0)
     side = float(rng.choice([-1.0, 1.0]))
     posts = []
-    for role, x, y in (("foreground", side * draw(rng, 0.18, 0.28), -2.2), ("background", -side * draw(rng, 1.1, 1.5), 4.0)):
+    places = (
+        ("foreground", side * draw(rng, 0.18, 0.28), -2.2),
+        ("background", -side * draw(rng, 1.1, 1.5), 4.0),
+    )
+    for role, x, y in places:
         pole = Cylinder(type="cylinder", radius_m=0.05, height_m=1.15)
         posts.append(ObjectSpec(name=f"{role}-post", shape=pole, material=steel, position_m=(x, y, 0.0)))
         ball = Sphere(type="sphere", radius_m=0.11, segments=96)

@@ -61,7 +61,7 @@ def random_tabletop(rng: np.random.Generator, ranges: TabletopRanges, film: Film
     taken: list[tuple[float, float, float]] = []
     rows = (
         ("subject", ranges.subjects, (-0.28, 0.28), (-0.08, 0.22), (0.13, 0.22)),
-        ("foreground", ranges.foreground, (-0.11, 0.11), (-0.42, -0.34), (0.22, 0.26)),
+        ("foreground", ranges.foreground, (-0.09, 0.09), (-0.42, -0.34), (0.22, 0.26)),
         ("background", ranges.background, (-0.62, 0.62), (0.42, 1.0), (0.15, 0.3)),
     )
     for role, count, x, y, height in rows:
@@ -70,7 +70,7 @@ def random_tabletop(rng: np.random.Generator, ranges: TabletopRanges, film: Film
             prop = props.random_prop(rng, palette, draw(rng, *height), kinds)
             across = x
             if role == "foreground":  # beside the line of sight, alternating
-                across = (-0.11, -0.07) if (i + int(taken[0][0] > 0)) % 2 else (0.07, 0.11)
+                across = (-0.09, -0.06) if (i + int(taken[0][0] > 0)) % 2 else (0.06, 0.09)
             place = free_place(rng, across, y, prop.radius_m * 1.15, taken)
             if place is not None:
                 objects.append(_standing(rng, f"{role}-{i}", role, prop, place))

@@ -13,7 +13,7 @@ from focuspull.render.build import build
 from focuspull.render.corpus import CorpusSpec, load_corpus, shipped_specs
 from focuspull.render.families import FAMILIES
 from focuspull.render.randomize import randomize
-from focuspull.render.spec import SceneSpec
+from focuspull.render.spec import Card, HdriEnvironment, SceneSpec
 
 WORLD = {
     "objects": [
@@ -160,8 +160,10 @@ def test_hdris_of_the_bpy_wheel_are_found_by_name(tmp_path: Path) -> None:
     world = WORLD | {"environment": {"type": "hdri", "file": "bpy:studiolights/world/forest.exr"}}
     loaded = load_corpus(write(tmp_path, document(scenes=[{"family": "world", "world": world}])))
     scene = randomize(loaded.spec, 0)
+    assert isinstance(scene.world.environment, HdriEnvironment)
     assert scene.world.environment.file.name == "bpy:studiolights/world/forest.exr"
     environment = build(scene, loaded.files).environment
+    assert environment is not None
     assert environment.shape == (512, 1024, 3)
     assert environment.max() > 10
 
@@ -194,7 +196,10 @@ def test_a_sequence_is_expanded_in_order(tmp_path: Path) -> None:
         cv2.imwrite(str(tmp_path / "walk" / f"{i}.png"), image)
     card = {"type": "card", "sequence": {"pattern": "walk/*.png"}}
     loaded = load_corpus(write(tmp_path, with_object(shape=card)))
-    frames = randomize(loaded.spec, 0).world.objects[2].shape.sequence.frames
+    shape = randomize(loaded.spec, 0).world.objects[2].shape
+    assert isinstance(shape, Card)
+    assert shape.sequence is not None
+    frames = shape.sequence.frames
     assert [frame.name for frame in frames] == ["walk/0.png", "walk/1.png", "walk/2.png"]
     assert len(build(randomize(loaded.spec, 0), loaded.files).items[2].surfaces) == 3
 

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from focuspull.render import motion
 from focuspull.render.corpus import load_corpus
 from focuspull.render.geometry import make_mesh

@@ -1,0 +1,289 @@
+"""The farm: the same bytes whatever happens, and what is said when a clip cannot be rendered."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from focuspull.dataset.check import check_corpus
+from focuspull.dataset.errors import UserError
+from focuspull.dataset.index import read_index
+from focuspull.render import farm
+from focuspull.render.corpus import load_corpus
+from focuspull.render.farm import Progress, StoppedError, run_corpus
+from focuspull.render.randomize import randomize
+
+pytestmark = pytest.mark.mitsuba
+NAMES = ("train-000000", "train-000001", "val-000000")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_session() -> Iterator[None]:
+    """One Ray for all tests of this file: starting it takes longer than rendering the clips."""
+    import ray
+
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=80 << 20)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def reference(wee: str, tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> Path:
+    """The corpus of an undisturbed run with one worker."""
+    out = tmp_path_factory.mktemp("reference") / "corpus"
+    report = run_corpus(load_corpus(wee), out, workers=1)
+    assert (report.num_clips, report.num_shards, report.num_rendered, report.failed) == (3, 3, 3, ())
+    return out
+
+
+def shard_bytes(corpus: Path) -> dict[str, bytes]:
+    """Everything of a corpus except the index, which has the render times."""
+    return {
+        path.relative_to(corpus).as_posix(): path.read_bytes()
+        for path in corpus.rglob("*")
+        if path.is_file() and path.name != "index.parquet"
+    }
+
+
+def test_a_run_makes_a_sound_corpus_and_leaves_nothing_else(reference: Path):
+    assert check_corpus(reference) == []
+    files = {f"{name}.{suffix}" for name in NAMES for suffix in ("tar", "json")}
+    assert {path.name for path in reference.iterdir()} == files | {"corpus.json", "index.parquet"}
+    rows = read_index(reference)
+    assert [(row["key"], row["split"]) for row in rows] == [
+        ("clip-000000", "train"),
+        ("clip-000001", "train"),
+        ("clip-000002", "val"),
+    ]
+    assert all(row["render_seconds"] > 0 for row in rows)
+
+
+def test_two_workers_make_the_same_bytes(wee: str, reference: Path, tmp_path: Path):
+    seen: list[Progress] = []
+    run_corpus(load_corpus(wee), tmp_path / "out", workers=2, progress=seen.append)
+    assert shard_bytes(tmp_path / "out") == shard_bytes(reference)
+    assert {(p.done, p.failed, p.left) for p in seen} >= {(0, 0, 3), (3, 0, 0)}
+    assert all(p.done + p.failed + p.left == 3 for p in seen)
+    assert seen[0].clip_s is None and seen[-1].clip_s is not None
+
+
+def test_another_seed_makes_other_bytes(wee: str, reference: Path, tmp_path: Path):
+    overrides = {"seed": "1", "splits": "{train: 1}"}
+    run_corpus(load_corpus(wee, overrides), tmp_path / "out", workers=1)
+    assert (tmp_path / "out" / "train-000000.tar").read_bytes() != (
+        reference / "train-000000.tar"
+    ).read_bytes()
+
+
+def test_a_finished_corpus_needs_no_ray(
+    wee: str, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    shutil.copytree(reference, tmp_path / "out")
+    monkeypatch.setattr(farm, "_ray_session", None)
+    report = run_corpus(load_corpus(wee), tmp_path / "out", workers=1)
+    assert (report.num_clips, report.num_rendered) == (3, 0)
+    assert shard_bytes(tmp_path / "out") == shard_bytes(reference)
+
+
+def test_a_shard_that_is_gone_or_cut_is_rendered_again(wee: str, reference: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    shutil.copytree(reference, out)
+    (out / "train-000001.json").unlink()
+    with (out / "val-000000.tar").open("r+b") as file:
+        file.truncate(1000)
+    assert run_corpus(load_corpus(wee), out, workers=2).num_rendered == 2
+    assert shard_bytes(out) == shard_bytes(reference)
+    assert check_corpus(out) == []
+
+
+def test_a_child_killed_in_mid_clip_is_started_again(
+    wee: str, reference: Path, tmp_path: Path, rendering: Callable[[Path], int]
+):
+    out = tmp_path / "out"
+    notes: list[str] = []
+    killer = threading.Thread(target=lambda: os.kill(rendering(out), signal.SIGKILL))
+    killer.start()
+    report = run_corpus(load_corpus(wee), out, workers=1, progress=lambda p: notes.append(p.note))
+    killer.join()
+    assert [note for note in notes if note] == ["clip-000000: killed by SIGKILL; trying again (2 of 3)"]
+    assert (report.num_rendered, report.failed) == (3, ())
+    assert shard_bytes(out) == shard_bytes(reference)
+
+
+def test_a_killed_ray_worker_takes_its_child_along_and_the_clip_is_started_again(
+    wee: str, reference: Path, tmp_path: Path, rendering: Callable[[Path], int]
+):
+    out = tmp_path / "out"
+    notes: list[str] = []
+    alive: list[bool] = []
+
+    def kill() -> None:
+        child = rendering(out)
+        status = Path(f"/proc/{child}/status").read_text()
+        parent = next(line.split()[1] for line in status.splitlines() if line.startswith("PPid:"))
+        os.kill(int(parent), signal.SIGKILL)
+        time.sleep(0.5)
+        alive.append(Path(f"/proc/{child}/maps").exists() and bool(Path(f"/proc/{child}/maps").read_text()))
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    report = run_corpus(load_corpus(wee), out, workers=1, progress=lambda p: notes.append(p.note))
+    killer.join()
+    assert alive == [False]
+    assert [note for note in notes if note] == [
+        "clip-000000: its Ray worker is gone (WorkerCrashedError); trying again (2 of 3)"
+    ]
+    assert report.failed == ()
+    assert shard_bytes(out) == shard_bytes(reference)
+
+
+def test_a_clip_that_is_always_killed_fails_and_the_others_go_on(
+    wee: str, reference: Path, tmp_path: Path, rendering: Callable[[Path], int]
+):
+    out = tmp_path / "out"
+
+    def kill() -> None:
+        killed: set[int] = set()
+        while len(killed) < farm.MAX_ATTEMPTS:
+            child = rendering(out)
+            if child not in killed and b"clip-000000.job" in Path(f"/proc/{child}/cmdline").read_bytes():
+                os.kill(child, signal.SIGKILL)
+                killed.add(child)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    report = run_corpus(load_corpus(wee), out, workers=1)
+    killer.join()
+    assert [(clip.key, clip.reason) for clip in report.failed] == [("clip-000000", "killed by SIGKILL")]
+    assert (report.num_clips, report.num_rendered) == (2, 2)
+    log = report.failed[0].log
+    assert log is not None and log == out / "stage" / "clip-000000.log" and log.exists()
+    # The same again, undisturbed: only the failed clip is left.
+    assert run_corpus(load_corpus(wee), out, workers=1).num_rendered == 1
+    assert shard_bytes(out) == shard_bytes(reference)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_kills_its_children_and_continues_when_run_again(
+    wee: str,
+    reference: Path,
+    tmp_path: Path,
+    rendering: Callable[[Path], int],
+    render_children: Callable[[Path], list[int]],
+    signum: signal.Signals,
+):
+    out = tmp_path / "out"
+
+    def stop() -> None:
+        while not (out / "train-000000.json").exists():
+            time.sleep(0.02)
+        rendering(out)
+        os.kill(os.getpid(), signum)
+
+    before = signal.getsignal(signum)
+    stopper = threading.Thread(target=stop)
+    stopper.start()
+    with pytest.raises(StoppedError) as caught:
+        run_corpus(load_corpus(wee), out, workers=1)
+    stopper.join()
+    assert caught.value.signum == signum
+    assert signal.getsignal(signum) == before
+    deadline = time.monotonic() + 10
+    while render_children(out) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert render_children(out) == []
+    assert 1 <= run_corpus(load_corpus(wee), out, workers=1).num_rendered <= 2
+    assert shard_bytes(out) == shard_bytes(reference)
+
+
+def test_a_clip_that_fails_does_not_stop_the_others(wee: str, tmp_path: Path):
+    text = Path(wee).read_text()
+    head, world = text.split("  - family: world\n")
+    world, targets = world.split("targets:\n")
+    sky = world.replace("look_at_m: [0, 0, 0.6]", "look_at_m: [0, -8, 9]")
+    path = tmp_path / "mixed.yaml"
+    path.write_text(f"{head}  - family: world\n{world}  - family: world\n{sky}targets:\n{targets}")
+    loaded = load_corpus(str(path), {"splits": "{train: 4}", "clips_per_shard": "1"})
+    bad = [
+        f"clip-{index:06d}"
+        for index in range(4)
+        if randomize(loaded.spec, index).world.camera.path.look_at_m[1] == -8
+    ]
+    assert 0 < len(bad) < 4, "choose another seed"
+    out = tmp_path / "out"
+    report = run_corpus(loaded, out, workers=2)
+    assert sorted(clip.key for clip in report.failed) == bad
+    assert {clip.reason for clip in report.failed} == {
+        "scene: nothing but sky is in view. Move the camera or the objects."
+    }
+    assert report.num_clips == report.num_rendered == 4 - len(bad)
+    assert {path.stem for path in (out / "stage").glob("*.log")} == set(bad)
+    assert check_corpus(out) == []
+
+
+def test_one_mistake_in_all_clips_is_one_line(wee: str, tmp_path: Path):
+    loaded = load_corpus(wee, {"scenes.0.world.camera.path.look_at_m": "[0, -8, 9]"})
+    with pytest.raises(
+        UserError, match=r"^scene: nothing but sky is in view\. Move the camera or the objects\.$"
+    ):
+        run_corpus(loaded, tmp_path / "out", workers=2)
+    assert not list(tmp_path.rglob("*.tar"))
+
+
+def test_a_run_without_any_good_clip_gives_up_early(wee: str, tmp_path: Path):
+    loaded = load_corpus(wee, {"scenes.0.world.objects.1.role": "set", "splits": "{train: 1000}"})
+    started = time.monotonic()
+    with pytest.raises(UserError, match="^targets: focus on a 'subject', but the scene has no such object"):
+        run_corpus(loaded, tmp_path / "out", workers=2)
+    assert time.monotonic() - started < 20
+
+
+def test_a_full_disk_stops_the_run_with_one_line(wee: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    out = tmp_path / "disk"
+    out.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "focuspull-test", str(out)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("not allowed to mount a small disk")
+    try:
+        with pytest.raises(UserError, match="3 clips need up to 0.3 MB, but 0.1 MB are free"):
+            run_corpus(load_corpus(wee), out, workers=1)
+        assert list(out.iterdir()) == []
+        # As if something else filled the disk after the run has begun.
+        monkeypatch.setattr(farm, "refuse_full_disk", lambda *_: None)
+        with pytest.raises(UserError, match="cannot be written: No space left on device. Free some space"):
+            run_corpus(load_corpus(wee), out, workers=1)
+        assert not list(out.glob("train-*")) or check_corpus(out) == []
+        assert not list(out.rglob(".tmp-*"))
+    finally:
+        subprocess.run(["umount", "--lazy", str(out)], check=True)
+
+
+def test_a_folder_that_cannot_be_written_to_is_one_line(wee: str, tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"file/out: cannot be written: Not a directory"):
+        run_corpus(load_corpus(wee), tmp_path / "file" / "out", workers=1)
+
+
+def test_another_spec_in_the_folder_is_refused_before_anything_happens(
+    wee: str, reference: Path, tmp_path: Path
+):
+    out = tmp_path / "out"
+    shutil.copytree(reference, out)
+    (out / "val-000000.json").unlink()
+    before = shard_bytes(out)
+    with pytest.raises(UserError, match=r"film\.width: 64 there, 96 asked"):
+        run_corpus(load_corpus(wee, {"film.width": "96"}), out, workers=1)
+    # Without the description, the shards' markers still tell.
+    (out / "corpus.json").rename(tmp_path / "corpus.json")
+    with pytest.raises(UserError, match=r"train-000000\.json: belongs to another spec"):
+        run_corpus(load_corpus(wee, {"film.width": "96"}), out, workers=1)
+    (tmp_path / "corpus.json").rename(out / "corpus.json")
+    assert shard_bytes(out) == before
