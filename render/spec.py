@@ -71,7 +71,8 @@ class ProceduralTexture(Model):
     """A pattern between two colours, baked once per clip so that both renderers see the same texels.
 
     ``perlin``: fractal noise. ``marble``: noise-warped bands. ``wood``: noise-warped rings.
-    ``checker`` and ``bricks``: ``cells`` per tile with slightly uneven cells. All tile seamlessly.
+    ``checker`` and ``bricks``: ``cells`` per tile with slightly uneven tints. All tile
+    seamlessly, a checker with an even number of cells.
     """
 
     type: Literal["perlin", "marble", "wood", "checker", "bricks"]
@@ -330,7 +331,10 @@ class ConstantEnvironment(Model):
 
 
 class HdriEnvironment(Model):
-    """A latitude-longitude image (EXR or HDR, linear), its top towards +z, turned about z."""
+    """A latitude-longitude image (EXR or HDR, linear), its top towards +z.
+
+    Its middle looks along +x; ``rotation_deg`` turns it clockwise, seen from above.
+    """
 
     type: Literal["hdri"]
     file: FileRef

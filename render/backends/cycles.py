@@ -246,9 +246,8 @@ class CyclesSession:
             lamp.shadow_soft_size = 0.0
             lamp.use_soft_falloff = False
             lamp.color = (1.0, 1.0, 1.0)
-            lamp.energy = (
-                4 * math.pi
-            )  # Watts over the whole sphere; the colour of the emission is the intensity
+            # Watts over the whole sphere, so that the colour of the emission is the intensity.
+            lamp.energy = 4 * math.pi
             nodes = _Nodes(lamp)
             emission = nodes.add("ShaderNodeEmission", Color=(*light.intensity_w_sr, 1.0), Strength=1.0)
             nodes.output("ShaderNodeOutputLight", emission)

@@ -26,6 +26,8 @@ from focuspull.render.spec import (
 )
 
 TABLE_TOP_M = 0.04
+GAP_M = 0.001
+"""Under each prop: where two surfaces coincide, as under glass, renderers may hit either."""
 BULB_COLORS = ((1.0, 0.62, 0.28), (1.0, 0.72, 0.42), (1.0, 0.5, 0.2), (0.55, 0.75, 1.0))
 
 
@@ -108,7 +110,7 @@ def _standing(
         role=role,  # type: ignore[arg-type]
         shape=prop.shape,
         material=prop.material,
-        position_m=(*place, round(prop.lift_m, 5)),
+        position_m=(*place, round(prop.lift_m + GAP_M, 5)),
         rotation_deg=(0.0, 0.0, draw(rng, 0, 360, 1)),
         motion=(Spin(type="spin", rate_deg_s=draw(rng, 20, 60, 1)),) if turning else (),
     )
