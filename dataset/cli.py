@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from focuspull.dataset.commands import examples, positive
 from focuspull.dataset.errors import UserError
 
 
@@ -44,19 +45,19 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="focuspull-dataset",
         description="Look at a corpus of refocusing clips, check it, list it.",
-        epilog=_examples("preview corpora/tiny", "check corpora/tiny"),
+        epilog=examples("focuspull-dataset", "preview corpora/tiny", "check corpora/tiny"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verbs = parser.add_subparsers(metavar="VERB", required=True)
 
     def add(
-        name: str, run: Callable[[argparse.Namespace], int], text: str, *examples: str
+        name: str, run: Callable[[argparse.Namespace], int], text: str, *commands: str
     ) -> argparse.ArgumentParser:
         verb = verbs.add_parser(
             name,
             help=text,
             description=f"{text[0].upper()}{text[1:]}.",
-            epilog=_examples(*examples),
+            epilog=examples("focuspull-dataset", *commands),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         verb.add_argument("corpus", metavar="DIR", type=Path, help="folder of the corpus")
@@ -72,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     preview.add_argument("--out", metavar="DIR", type=Path, help="where to write them (default: the corpus)")
     preview.add_argument(
-        "--max-clips", metavar="N", type=_positive, default=8, help="clips shown (default: 8)"
+        "--max-clips", metavar="N", type=positive, default=8, help="clips shown (default: 8)"
     )
     add(
         "check",
@@ -90,17 +91,6 @@ def _parser() -> argparse.ArgumentParser:
         "index /data/focuspull-v1",
     )
     return parser
-
-
-def _examples(*commands: str) -> str:
-    return "examples:\n" + "\n".join(f"  focuspull-dataset {command}" for command in commands)
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
-    return number
 
 
 def _preview(arguments: argparse.Namespace) -> int:

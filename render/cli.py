@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from focuspull.dataset.commands import examples, natural, positive
 from focuspull.dataset.errors import UserError
 
 if TYPE_CHECKING:
@@ -61,7 +62,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="focuspull-render",
         description="Render paired all-in-focus and bokeh videos with disparity into shards.",
-        epilog=_examples("run tiny --out corpora/tiny", "still demo --clip 0 --frame 0 --out stills"),
+        epilog=examples(
+            "focuspull-render", "run tiny --out corpora/tiny", "still demo --clip 0 --frame 0 --out stills"
+        ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -71,14 +74,14 @@ def _parser() -> argparse.ArgumentParser:
         name: str,
         run: Callable[[argparse.Namespace], int],
         text: str,
-        *examples: str,
+        *commands: str,
         takes_spec: bool = True,
     ) -> argparse.ArgumentParser:
         verb = verbs.add_parser(
             name,
             help=text,
             description=f"{text[0].upper()}{text[1:]}.",
-            epilog=_examples(*examples),
+            epilog=examples("focuspull-render", *commands),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             usage=f"focuspull-render {name} SPEC [options] [--FIELD VALUE ...]" if takes_spec else None,
             # An abbreviation could be a field of the spec.
@@ -104,11 +107,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--workers",
         metavar="N",
-        type=_positive,
+        type=positive,
         help="clips rendered at a time (default: CPU cores / threads)",
     )
     run.add_argument(
-        "--threads", metavar="N", type=_positive, default=1, help="CPU threads per clip (default: 1)"
+        "--threads", metavar="N", type=positive, default=1, help="CPU threads per clip (default: 1)"
     )
     run.add_argument(
         "--address", metavar="A", help="of a Ray cluster, such as auto (default: Ray on this machine)"
@@ -122,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
         "plan demo --out corpora/demo --splits '{train: 1000, val: 50}'",
     )
     plan.add_argument("--out", metavar="DIR", type=Path, help="folder of the corpus, to count what is left")
-    plan.add_argument("--threads", metavar="N", type=_positive, default=1, help="as for run (default: 1)")
+    plan.add_argument("--threads", metavar="N", type=positive, default=1, help="as for run (default: 1)")
 
     still = add(
         "still",
@@ -131,12 +134,10 @@ def _parser() -> argparse.ArgumentParser:
         "still demo --clip 0 --frame 0 --out stills",
         "still demo --clip 1 --frame 15 --out stills --backend cycles",
     )
-    still.add_argument(
-        "--clip", metavar="N", type=_natural, default=0, help="number of the clip (default: 0)"
-    )
-    still.add_argument("--frame", metavar="N", type=_natural, default=0, help="frame number (default: 0)")
+    still.add_argument("--clip", metavar="N", type=natural, default=0, help="number of the clip (default: 0)")
+    still.add_argument("--frame", metavar="N", type=natural, default=0, help="frame number (default: 0)")
     still.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder of the PNG files")
-    still.add_argument("--threads", metavar="N", type=_positive, default=1, help="CPU threads (default: 1)")
+    still.add_argument("--threads", metavar="N", type=positive, default=1, help="CPU threads (default: 1)")
 
     debug = add(
         "debug",
@@ -145,34 +146,14 @@ def _parser() -> argparse.ArgumentParser:
         "debug demo --clip 0 --out debug",
         "debug demo --clip 1 --frame 8 --out debug --backend cycles",
     )
-    debug.add_argument(
-        "--clip", metavar="N", type=_natural, default=0, help="number of the clip (default: 0)"
-    )
-    debug.add_argument("--frame", metavar="N", type=_natural, default=0, help="frame number (default: 0)")
+    debug.add_argument("--clip", metavar="N", type=natural, default=0, help="number of the clip (default: 0)")
+    debug.add_argument("--frame", metavar="N", type=natural, default=0, help="frame number (default: 0)")
     debug.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder of the files")
 
     info = "print versions, renderers, GPUs, cores and free disk"
     add("info", _info, info, "info", "info > info.txt", takes_spec=False)
     add("list", _list, "list the shipped specs", "list", "list | cut -f 1", takes_spec=False)
     return parser
-
-
-def _examples(*commands: str) -> str:
-    return "examples:\n" + "\n".join(f"  focuspull-render {command}" for command in commands)
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
-    return number
-
-
-def _natural(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"must be at least 0, got {number}")
-    return number
 
 
 def _overrides(extra: Sequence[str], parser: argparse.ArgumentParser, *, takes_spec: bool) -> dict[str, str]:

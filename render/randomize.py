@@ -25,7 +25,7 @@ def randomize(corpus: CorpusSpec, index: int) -> SceneSpec:
     choose, world_rng, target_rng, noise_rng = (np.random.default_rng(s) for s in streams)
     weights = np.array([family.weight for family in corpus.scenes])
     family = corpus.scenes[int(choose.choice(len(weights), p=weights / weights.sum()))]
-    world = random_world(family, world_rng, corpus.film)
+    world = random_world(family, world_rng)
     return SceneSpec(
         seed=int(noise_rng.integers(2**32)),
         film=corpus.film,

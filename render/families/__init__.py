@@ -13,7 +13,7 @@ from pydantic import Field
 
 from focuspull.render.families.night import NightRanges, random_night
 from focuspull.render.families.tabletop import TabletopRanges, random_tabletop
-from focuspull.render.spec import FilmSpec, Model, World
+from focuspull.render.spec import Model, World
 
 
 class GivenWorld(Model):
@@ -28,12 +28,12 @@ FamilySpec = Annotated[TabletopRanges | NightRanges | GivenWorld, Field(discrimi
 FAMILIES = ("tabletop", "night", "world")
 
 
-def random_world(family: FamilySpec, rng: np.random.Generator, film: FilmSpec) -> World:
+def random_world(family: FamilySpec, rng: np.random.Generator) -> World:
     """A world drawn from a family."""
     match family:
         case TabletopRanges():
-            return random_tabletop(rng, family, film)
+            return random_tabletop(rng, family)
         case NightRanges():
-            return random_night(rng, family, film)
+            return random_night(rng, family)
         case GivenWorld():
             return family.world

@@ -2,23 +2,46 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from focuspull.render.spec import (
     CameraPath,
     DollyPath,
     Handheld,
+    Model,
     OrbitPath,
     PushInPath,
     StaticPath,
     Vec3,
 )
 
-Range = Annotated[tuple[float, float], Field(description="low and high")]
 Count = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
+FocalLength = Annotated[float, Field(ge=20, le=120)]
+
+
+class FamilyRanges(Model):
+    """Ranges that every family has; a pair is [low, high].
+
+    Attributes:
+        weight: How often a corpus draws this family, against its others.
+        camera_reach_m: How far the camera moves during the clip.
+        focal_length_mm: Of the full-frame camera.
+    """
+
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    camera_reach_m: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]]
+    focal_length_mm: tuple[FocalLength, FocalLength]
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, tuple) and value[0] > value[1]:
+                raise ValueError(f"{name} needs low <= high, got {list(value)}")
+        return self
 
 
 def draw(rng: np.random.Generator, low: float, high: float, digits: int = 4) -> float:

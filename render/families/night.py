@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
-from pydantic import Field
 
 from focuspull.render.families import props
-from focuspull.render.families.layout import Count, draw, draw_count, random_camera_move
+from focuspull.render.families.layout import (
+    Count,
+    FamilyRanges,
+    FocalLength,
+    draw,
+    draw_count,
+    random_camera_move,
+)
 from focuspull.render.spec import (
     AreaLight,
     Box,
     CameraSpec,
     Color,
     Cylinder,
-    FilmSpec,
     Light3,
     Linear,
     MaterialSpec,
-    Model,
     ObjectSpec,
     Plane,
     ProceduralTexture,
@@ -33,7 +37,7 @@ LAMP_COLORS: tuple[Color, ...] = ((1.0, 0.55, 0.2), (1.0, 0.7, 0.4), (0.85, 0.92
 SIGN_COLORS: tuple[Color, ...] = ((1.0, 0.1, 0.12), (0.1, 0.9, 0.45), (0.15, 0.4, 1.0), (1.0, 0.25, 0.7))
 
 
-class NightRanges(Model):
+class NightRanges(FamilyRanges):
     """Ranges of the family.
 
     Attributes:
@@ -41,24 +45,18 @@ class NightRanges(Model):
         cars: Cars far behind, two lights each, driving across.
         windows: Lit windows on the houses.
         signs: Small coloured lights.
-        camera_reach_m: How far the camera moves during the clip.
-        focal_length_mm: Of the full-frame camera.
     """
 
     family: Literal["night"]
-    weight: Annotated[float, Field(gt=0)] = 1.0
     lamp_pairs: Count = (4, 6)
     cars: Count = (2, 4)
     windows: Count = (10, 18)
     signs: Count = (6, 10)
     camera_reach_m: tuple[float, float] = (0.2, 0.36)
-    focal_length_mm: tuple[Annotated[float, Field(ge=20, le=120)], Annotated[float, Field(ge=20, le=120)]] = (
-        45,
-        65,
-    )
+    focal_length_mm: tuple[FocalLength, FocalLength] = (45, 65)
 
 
-def random_night(rng: np.random.Generator, ranges: NightRanges, film: FilmSpec) -> World:
+def random_night(rng: np.random.Generator, ranges: NightRanges) -> World:
     """A street at night, drawn."""
     palette = props.PALETTES[int(rng.integers(len(props.PALETTES)))]
     objects = [_ground(int(rng.integers(256)))]

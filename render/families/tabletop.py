@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
-from pydantic import Field
 
 from focuspull.render.families import props
-from focuspull.render.families.layout import Count, draw, draw_count, free_place, random_camera_move
+from focuspull.render.families.layout import (
+    Count,
+    FamilyRanges,
+    FocalLength,
+    draw,
+    draw_count,
+    free_place,
+    random_camera_move,
+)
 from focuspull.render.spec import (
     AreaLight,
     Box,
     CameraSpec,
-    FilmSpec,
     MaterialSpec,
-    Model,
     ObjectSpec,
     Plane,
     ProceduralTexture,
@@ -31,7 +36,7 @@ GAP_M = 0.001
 BULB_COLORS = ((1.0, 0.62, 0.28), (1.0, 0.72, 0.42), (1.0, 0.5, 0.2), (0.55, 0.75, 1.0))
 
 
-class TabletopRanges(Model):
+class TabletopRanges(FamilyRanges):
     """Ranges of the family.
 
     Attributes:
@@ -39,24 +44,18 @@ class TabletopRanges(Model):
         background: Props behind them, to the far edge of the table.
         foreground: Props close to the camera, at the side.
         bulbs: Bulbs on the string of lights, 2 to 3 m away.
-        camera_reach_m: How far the camera moves during the clip.
-        focal_length_mm: Of the full-frame camera.
     """
 
     family: Literal["tabletop"]
-    weight: Annotated[float, Field(gt=0)] = 1.0
     subjects: Count = (3, 4)
     background: Count = (4, 6)
     foreground: Count = (1, 2)
     bulbs: Count = (10, 16)
     camera_reach_m: tuple[float, float] = (0.08, 0.16)
-    focal_length_mm: tuple[Annotated[float, Field(ge=20, le=120)], Annotated[float, Field(ge=20, le=120)]] = (
-        40,
-        55,
-    )
+    focal_length_mm: tuple[FocalLength, FocalLength] = (40, 55)
 
 
-def random_tabletop(rng: np.random.Generator, ranges: TabletopRanges, film: FilmSpec) -> World:
+def random_tabletop(rng: np.random.Generator, ranges: TabletopRanges) -> World:
     """A table, drawn."""
     palette = props.PALETTES[int(rng.integers(len(props.PALETTES)))]
     objects = [_table(int(rng.integers(256))), _wall(rng, palette)]

@@ -1,0 +1,30 @@
+"""What the command lines of focuspull share; light, since every ``--help`` imports it."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def examples(program: str, *commands: str) -> str:
+    """The last lines of a help text: commands to copy."""
+    return "examples:\n" + "\n".join(f"  {program} {command}" for command in commands)
+
+
+def positive(text: str) -> int:
+    """Argument type: an integer from 1."""
+    return _at_least(1, text)
+
+
+def natural(text: str) -> int:
+    """Argument type: an integer from 0."""
+    return _at_least(0, text)
+
+
+def _at_least(low: int, text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a whole number, got '{text}'") from None
+    if number < low:
+        raise argparse.ArgumentTypeError(f"must be at least {low}, got {number}")
+    return number
