@@ -131,8 +131,10 @@ def rebuild_index(corpus: Path) -> None:
     """Make the index anew from the committed shards; the render times become null.
 
     Raises:
-        UserError: If a marker or shard cannot be read, or the operating system refuses.
+        UserError: If there is no shard, a marker or shard cannot be read, or the operating system refuses.
     """
+    if not committed_names(corpus):
+        raise UserError(f"{corpus}: has no committed shard. Give the folder of a corpus.")
     write_index(corpus, (row for marker in read_markers(corpus) for row in shard_rows(corpus, marker)))
 
 

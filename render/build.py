@@ -53,7 +53,7 @@ class Item:
     """One thing with triangles.
 
     Attributes:
-        name: Unique; lights are called ``light-0`` and so on.
+        name: Unique; lights are called ``_light-0`` and so on, as no object can be.
         instance: 1, 2, ... for objects in the order of the spec, `SKY_ID` for lights.
         mesh: Object space, scale applied.
         surfaces: One, or one per frame of an image sequence (used in turn).
@@ -110,7 +110,7 @@ def build(scene: spec.SceneSpec, files: Mapping[str, Path]) -> Built:
     world, film = scene.world, scene.film
     items = [_object_item(item, i + 1, film, files) for i, item in enumerate(world.objects)]
     lights = [light for light in world.lights if not isinstance(light, spec.PointLight)]
-    items += [_light_item(light, f"light-{i}") for i, light in enumerate(lights)]
+    items += [_light_item(light, f"_light-{i}") for i, light in enumerate(lights)]
     environment = world.environment
     constant = isinstance(environment, spec.ConstantEnvironment)
     return Built(

@@ -117,6 +117,10 @@ class CorpusSpec(Model):
     def _known_focus(self) -> CorpusSpec:
         fixed = {o.name for s in self.scenes if s.family == "world" for o in s.world.objects}
         for i, target in enumerate(self.targets):
+            if len(target.focus) > self.film.num_frames:
+                raise ValueError(
+                    f"targets.{i}.focus has {len(target.focus)} places for {self.film.num_frames} frames"
+                )
             for place in target.focus:
                 if isinstance(place, str) and place not in ROLES and place not in fixed:
                     raise ValueError(
@@ -158,7 +162,7 @@ def load_corpus(name_or_path: str, overrides: Mapping[str, str] | None = None) -
         raise UserError(
             f"{name_or_path}: cannot be read ({getattr(error, 'strerror', error)}). Check the path."
         ) from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # a date such as 2024-13-45 is a bare ValueError
         mark = getattr(error, "problem_mark", None)
         at = f", line {mark.line + 1}" if mark else ""
         raise UserError(
@@ -198,7 +202,7 @@ def _override(document: dict[str, Any], field: str, text: str) -> None:
     """Sets a dotted field; the schema checks name and value afterwards."""
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         raise UserError(f"--{field}: '{text}' is not a YAML value. Quote it.") from None
     node: Any = document
     *parents, last = field.split(".")
@@ -295,7 +299,7 @@ def _resolve(node: Any, folder: Path, files: dict[str, Path], where: str) -> Any
     """The dumped spec with every file hashed and every image sequence expanded."""
     if isinstance(node, dict):
         if set(node) == {"name", "sha256"}:
-            return _identify(node["name"], folder, files, where).model_dump()
+            return _identify(node, folder, files, where).model_dump()
         if set(node) == {"pattern", "frames"}:
             paths = sorted(_base(node["pattern"], folder).glob(Path(node["pattern"]).name))
             if not paths:
@@ -304,7 +308,13 @@ def _resolve(node: Any, folder: Path, files: dict[str, Path], where: str) -> Any
                 )
             parent = Path(node["pattern"]).parent
             names = [str(parent / p.name) for p in paths]
-            frames = [_identify(name, folder, files, where).model_dump() for name in names]
+            frames = [
+                _identify({"name": name, "sha256": ""}, folder, files, where).model_dump() for name in names
+            ]
+            if node["frames"] and [f["sha256"] for f in node["frames"]] != [f["sha256"] for f in frames]:
+                raise UserError(
+                    f"{where}: the files of '{node['pattern']}' are not the frames that are given."
+                )
             return {"pattern": _public_name(node["pattern"]), "frames": frames}
         return {key: _resolve(value, folder, files, where) for key, value in node.items()}
     if isinstance(node, list | tuple):
@@ -312,7 +322,8 @@ def _resolve(node: Any, folder: Path, files: dict[str, Path], where: str) -> Any
     return node
 
 
-def _identify(name: str, folder: Path, files: dict[str, Path], where: str) -> FileRef:
+def _identify(ref: Mapping[str, str], folder: Path, files: dict[str, Path], where: str) -> FileRef:
+    name = ref["name"]
     path = (_base(name, folder) / Path(name).name).absolute()
     if not path.is_file():
         raise UserError(f"{where}: file '{name}' does not exist. Paths are relative to the spec's folder.")
@@ -322,6 +333,8 @@ def _identify(name: str, folder: Path, files: dict[str, Path], where: str) -> Fi
         raise UserError(
             f"{where}: file '{name}' cannot be read ({error.strerror}). Check its permissions."
         ) from None
+    if ref["sha256"] not in ("", digest):
+        raise UserError(f"{where}: file '{name}' has sha256 {digest}, not the one that is given.")
     files[digest] = path
     return FileRef(name=_public_name(name), sha256=digest)
 

@@ -134,14 +134,16 @@ def run_corpus(
         sweep(out, ledger)
         run = _Run(loaded, out, threads, progress, ledger, stop)
         run.publish_complete()
-        if ledger.left:
-            wanted = min(workers, len(ledger.left)) if workers else None
-            with _ray_session(address, wanted, threads) as num_workers:
-                stop.listen()  # starting Ray has put a handler of its own in place
-                run.render(num_workers)
-        stage = out / STAGE_NAME
-        if stage.is_dir() and not any(stage.iterdir()):
-            stage.rmdir()
+        try:
+            if ledger.left:
+                wanted = min(workers, len(ledger.left)) if workers else None
+                with _ray_session(address, wanted, threads) as num_workers:
+                    stop.listen()  # starting Ray has put a handler of its own in place
+                    run.render(num_workers)
+        finally:
+            stage = out / STAGE_NAME
+            if stage.is_dir() and not any(stage.iterdir()):
+                stage.rmdir()
     return run.report()
 
 
@@ -227,6 +229,7 @@ class _Run:
             scene=randomize(spec, index),
             files=self.loaded.files,
             backend=spec.backend,
+            variant=get_backend(spec.backend).load().choose_variant(),
             threads=self.threads,
             folder=self.out / STAGE_NAME,
         )
@@ -271,6 +274,8 @@ def _render_clip(job_json: str) -> dict[str, Any]:
         return asdict(spawn(Job.model_validate_json(job_json)))
     except UserError as error:
         return asdict(Ended(False, EXIT_OUTPUT, str(error)))
+    except OSError as error:
+        return asdict(Ended(False, EXIT_OUTPUT, f"{error.filename}: cannot be written: {error.strerror}"))
 
 
 def _result(reference: Any) -> Ended:

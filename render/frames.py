@@ -20,7 +20,7 @@ from focuspull.render import spec
 from focuspull.render.build import Built
 
 MAX_FOCUS_DISTANCE_M = 1e6
-"""Stands for infinity in the renderers; at 1000 km the blur is off by less than 1e-3 px for any lens."""
+"""Stands for infinity in the renderers; at 1000 km a lens of 0.5 m radius blurs by less than 1e-3 px."""
 
 BLACK = 1e-3
 """An image without a brighter value is black; OIDN turns exact zeros into values up to 6e-4."""

@@ -79,6 +79,7 @@ def describe_corpus(spec: CorpusSpec) -> bytes:
         "spec_sha256": spec_sha256(spec),
         "versions": {
             spec.backend: get_backend(spec.backend).version(),
+            "variant": get_backend(spec.backend).load().choose_variant(),
             "focuspull": metadata.version("focuspull"),
         },
     }

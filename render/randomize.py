@@ -40,11 +40,8 @@ def randomize(corpus: CorpusSpec, index: int) -> SceneSpec:
 def _target(ranges: TargetRange, world: World, num_frames: int, rng: np.random.Generator) -> TargetSpec:
     start = _draw_k(ranges.k_at_1024, rng)
     end = start if ranges.k_end_at_1024 is None else _draw_k(ranges.k_end_at_1024, rng)
-    count = min(len(ranges.focus), num_frames)
-    frames = np.rint(np.linspace(0, num_frames - 1, len(ranges.focus)))[:count].astype(int)
-    keys = [
-        _focus_key(place, int(f), world, rng) for place, f in zip(ranges.focus[:count], frames, strict=True)
-    ]
+    frames = np.rint(np.linspace(0, num_frames - 1, len(ranges.focus))).astype(int)
+    keys = [_focus_key(place, int(f), world, rng) for place, f in zip(ranges.focus, frames, strict=True)]
     k = np.linspace(start, end, num_frames).round(6)
     return TargetSpec(k_at_1024=tuple(k.tolist()), focus=tuple(keys), lens=ranges.lens)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -104,11 +105,6 @@ class MaterialSpec(Model):
     transmission: Unit = 0.0
     ior: float = Field(default=1.5, ge=1.01, le=3.0)
     emission: Light3 = (0.0, 0.0, 0.0)
-
-    @property
-    def emits(self) -> bool:
-        """Whether the material is a light source."""
-        return max(self.emission) > 0
 
 
 # --- Shapes -------------------------------------------------------------------------------------
@@ -240,6 +236,12 @@ class Spin(Model):
     axis: Vec3 = (0.0, 0.0, 1.0)
     rate_deg_s: float
 
+    @model_validator(mode="after")
+    def _has_axis(self) -> Spin:
+        if not any(self.axis):
+            raise ValueError("axis must not be zero")
+        return self
+
 
 class Sway(Model):
     """Sine motion along a vector: ``amplitude_m * sin(2 pi (frequency_hz t + phase))``."""
@@ -286,6 +288,12 @@ class ObjectSpec(Model):
     scale: tuple[Positive, Positive, Positive] = (1.0, 1.0, 1.0)
     motion: tuple[Motion, ...] = ()
 
+    @model_validator(mode="after")
+    def _cards_are_lit(self) -> ObjectSpec:
+        if isinstance(self.shape, Card) and max(self.material.emission) > 0:
+            raise ValueError("a card cannot emit: take emission away, or give it another shape")
+        return self
+
 
 class PointLight(Model):
     """Isotropic point; ``intensity_w_sr`` per channel. Not visible to the camera."""
@@ -303,6 +311,12 @@ class AreaLight(Model):
     look_at_m: Vec3
     size_m: tuple[Positive, Positive]
     radiance: Light3
+
+    @model_validator(mode="after")
+    def _shines_somewhere(self) -> AreaLight:
+        if self.position_m == self.look_at_m:
+            raise ValueError("position_m and look_at_m must differ")
+        return self
 
 
 class SunLight(Model):
@@ -382,6 +396,12 @@ class PushInPath(Model):
     look_at_m: Vec3
     distance_m: float
 
+    @model_validator(mode="after")
+    def _stops_short(self) -> PushInPath:
+        if self.distance_m >= 0.99 * math.dist(self.position_m, self.look_at_m):
+            raise ValueError("distance_m must leave the camera in front of its aim")
+        return self
+
 
 class OrbitPath(Model):
     """The camera turns by ``sweep_deg`` about the vertical through its aim over the clip."""
@@ -434,7 +454,11 @@ class FilmSpec(Model):
 
 
 class QualitySpec(Model):
-    """Paths per pixel and what becomes of them. ``denoise`` is OIDN with albedo and normal guides."""
+    """Paths per pixel and what becomes of them.
+
+    Samples are a lower bound: Mitsuba's multijittered sampler rounds up to a product (17 to 20), and passes
+    within the shutter share them evenly. ``denoise`` is OIDN with albedo and normal guides.
+    """
 
     aif_samples: int = Field(default=64, ge=1, le=65536)
     bokeh_samples: int = Field(default=64, ge=1, le=65536)

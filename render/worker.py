@@ -18,6 +18,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Generator, Sequence
@@ -43,7 +44,7 @@ from focuspull.dataset.clip import (
     stream_names,
 )
 from focuspull.dataset.errors import UserError
-from focuspull.dataset.files import write_atomic
+from focuspull.dataset.files import TEMPORARY_PREFIX, write_atomic
 from focuspull.dataset.shards import stage_clip
 from focuspull.render.backends import get_backend
 from focuspull.render.build import SKY_ID, Built, build
@@ -65,6 +66,7 @@ class Job(Model):
         scene: What to render.
         files: Where the scene's files lie, by SHA-256.
         backend: Name of the renderer.
+        variant: Of the renderer, as the run chose it once; empty: whatever works here.
         threads: CPU threads it may use.
         folder: Absolute. Where the output, the job itself and its log go; the staging folder of a clip.
         frames: Frame numbers, for ``still`` and (the first one) ``debug``.
@@ -76,6 +78,7 @@ class Job(Model):
     scene: SceneSpec
     files: dict[str, Path]
     backend: str
+    variant: str = ""
     threads: int = Field(ge=1)
     folder: Path
     frames: tuple[int, ...] = ()
@@ -147,7 +150,7 @@ def spawn(job: Job) -> Ended:
     reason = ""
     # A session of its own would outlive kill -9 of this process (Popen's default is none).
     with (
-        job.log_path.open("ab") as log,
+        job.log_path.open("ab", buffering=0) as log,
         subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as child,
     ):
         try:
@@ -157,7 +160,6 @@ def spawn(job: Job) -> Ended:
                 # On a full disk the reason still gets to the user, by the return value.
                 with contextlib.suppress(OSError):
                     log.write(line)
-                    log.flush()
             returncode = child.wait()
         except BaseException:
             child.kill()
@@ -208,12 +210,11 @@ def run(job: Job) -> None:
     started = time.monotonic()
     backend = get_backend(job.backend)
     version = backend.version()
+    backend.load().force_variant(job.variant)
     built = build(job.scene, job.files)
     if job.mode == "debug":
-        with _output():
-            backend.load().export_scene(built, job.frames[0], job.folder)
-            scene = job.scene.model_dump_json(indent=2).encode() + b"\n"
-            write_atomic(job.folder / "scene.json", scene)
+        with _output(job.folder):
+            _export(job, built)
         return
     session = backend.load().open_session(built, threads=job.threads)
     if job.mode == "still":
@@ -236,8 +237,18 @@ def run(job: Job) -> None:
         meta, aif=frames.aif, bokeh=frames.bokeh, disparity=frames.disparity, instance=frames.instance
     )
     record = {"render_seconds": time.monotonic() - started, "render_cpu_seconds": _cpu_s()}
-    with _output():
+    with _output(job.folder):
         stage_clip(clip, job.folder, record=record)
+
+
+def _export(job: Job, built: Built) -> None:
+    """Write the renderer's own scene files; none appears under its name before all are written."""
+    with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=job.folder) as temporary:
+        folder = Path(temporary)
+        get_backend(job.backend).load().export_scene(built, job.frames[0], folder)
+        (folder / "scene.json").write_text(job.scene.model_dump_json(indent=2) + "\n")
+        for path in sorted(folder.iterdir()):
+            path.replace(job.folder / path.name)
 
 
 def clip_meta(built: Built, frames: Frames, *, key: str, split: str, renderer: RendererMeta) -> ClipMeta:
@@ -331,7 +342,7 @@ def _write_stills(job: Job, built: Built, session: Session, started: float) -> N
     timed = _TimedSession(session)
     frames = render_frames(timed, built, job.frames)
     film = built.scene.film
-    with _output():
+    with _output(job.folder):
         for i, frame in enumerate(frames.numbers):
             colour = [
                 codec.encode_rgb(color.to_uint8(color.encode_display(image, exposure_ev=film.exposure_ev)))
@@ -361,12 +372,14 @@ class _OutputError(UserError):
 
 
 @contextlib.contextmanager
-def _output() -> Generator[None, None, None]:
+def _output(folder: Path) -> Generator[None, None, None]:
     """Tell failures to write the output from other mistakes of the user."""
     try:
         yield
     except UserError as error:
         raise _OutputError(str(error)) from error
+    except OSError as error:
+        raise _OutputError(f"{folder}: cannot be written: {error.strerror}. Free some space.") from error
 
 
 def _cpu_s() -> float:

@@ -25,6 +25,14 @@ if TYPE_CHECKING:
 class BackendModule(Protocol):
     """What a backend's module provides."""
 
+    def choose_variant(self) -> str:
+        """The variant of the renderer that works here; light, does not import the renderer."""
+        ...
+
+    def force_variant(self, variant: str) -> None:
+        """Makes sessions use a variant that was chosen before; an empty name leaves the choice."""
+        ...
+
     def open_session(self, built: Built, *, threads: int) -> Session:
         """Loads the scene; one session at a time and process."""
         ...

@@ -45,6 +45,20 @@ def import_bpy() -> Any:
     return bpy
 
 
+VARIANT = "cycles-cpu"
+
+
+def choose_variant() -> str:
+    """The only one there is so far."""
+    return VARIANT
+
+
+def force_variant(variant: str) -> None:
+    """Refuses any other."""
+    if variant not in ("", VARIANT):
+        raise UserError(f"cycles: there is no variant '{variant}'. Use {VARIANT}.")
+
+
 def open_session(built: Built, *, threads: int) -> CyclesSession:
     """Loads a scene."""
     return CyclesSession(built, import_bpy(), threads)
@@ -65,7 +79,7 @@ class CyclesSession:
     """A scene in Blender; see `focuspull.render.frames.Session`."""
 
     def __init__(self, built: Built, bpy: Any, threads: int) -> None:
-        self.variant = "cycles-cpu"
+        self.variant = VARIANT
         self.bpy = bpy
         self._built = built
         self._passes: dict[str, NDArray[np.float32]] = {}

@@ -29,6 +29,7 @@ from focuspull.render.build import MAX_TRANSPARENT_HITS, MIN_ALPHA, Built, Item,
 from focuspull.render.frames import View, shutter_times, split_samples
 from focuspull.render.textures import TextureMap
 
+VARIANT_VARIABLE = "FOCUSPULL_MITSUBA_VARIANT"
 GUIDE_SAMPLES = 16
 NEAR_CLIP_M = 1e-3
 FAR_CLIP_M = 1e6
@@ -45,14 +46,14 @@ print(float(mi.render(mi.load_dict(mi.cornell_box()), spp=1).array[0]))
 
 
 def find_llvm() -> Path | None:
-    """The LLVM library of the Python environment (PyPI package karellen-llvm-core), newest first."""
+    """The LLVM library of the Python environment (PyPI package karellen-llvm-core), with its full version."""
     found = sorted((Path(sys.prefix) / "lib").glob("libLLVM.so*"), key=lambda p: len(p.name), reverse=True)
     return found[0] if found else None
 
 
 @functools.cache
 def choose_variant() -> str:
-    """``llvm_ad_rgb`` if it really works, else ``scalar_rgb``.
+    """``llvm_ad_rgb`` if it really works, else ``scalar_rgb``, which is said on standard error.
 
     The trial is a process of its own because a wrong LLVM aborts instead of raising. A variant forced with
     ``FOCUSPULL_MITSUBA_VARIANT`` is taken as it is.
@@ -60,11 +61,21 @@ def choose_variant() -> str:
     llvm = find_llvm()
     if llvm is not None:
         os.environ.setdefault("DRJIT_LIBLLVM_PATH", str(llvm))
-    forced = os.environ.get("FOCUSPULL_MITSUBA_VARIANT")
+    forced = os.environ.get(VARIANT_VARIABLE)
     if forced:
         return forced
-    trial = subprocess.run([sys.executable, "-c", _PROBE], capture_output=True, check=False)
-    return "llvm_ad_rgb" if trial.returncode == 0 else "scalar_rgb"
+    # -P: no file in the user's folder may take the place of a module.
+    trial = subprocess.run([sys.executable, "-P", "-c", _PROBE], capture_output=True, check=False)
+    if trial.returncode == 0:
+        return "llvm_ad_rgb"
+    print("mitsuba: no LLVM works here, so it renders with scalar_rgb, many times slower", file=sys.stderr)
+    return "scalar_rgb"
+
+
+def force_variant(variant: str) -> None:
+    """Makes `choose_variant` answer this, in this process."""
+    if variant:
+        os.environ[VARIANT_VARIABLE] = variant
 
 
 def import_mitsuba(threads: int) -> Any:

@@ -1,4 +1,4 @@
-"""Scene families. Each is a record of ranges and a pair: ``thing(params)`` and ``random_thing(rng, ranges)``.
+"""Scene families: each is a record of ranges and a function ``random_thing(rng, ranges)``.
 
 ``tabletop``: still lifes on a wooden table. ``night``: lamps and lights over wet ground. ``world``: one scene
 that the user wrote out.

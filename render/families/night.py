@@ -42,7 +42,7 @@ class NightRanges(FamilyRanges):
 
     Attributes:
         lamp_pairs: Street lamps on both sides, from 9 to 40 m.
-        cars: Cars far behind, two lights each, driving across.
+        cars: Cars far behind, two lights each, driving along the street.
         windows: Lit windows on the houses.
         signs: Small coloured lights.
     """
@@ -170,7 +170,6 @@ def _bollards(rng: np.random.Generator) -> list[ObjectSpec]:
 def _houses(rng: np.random.Generator, num_windows: int) -> list[ObjectSpec]:
     """Brick boxes left, right and at the end; windows are lit panes just in front of the walls."""
     houses = []
-    facades: list[tuple[Vec3, Vec3, float]] = []  # (corner, direction of the wall, length)
     for i, (x, y, width, depth) in enumerate(
         ((-13.0, 24.0, 10.0, 40.0), (13.0, 26.0, 10.0, 40.0), (0.0, 52.0, 40.0, 8.0))
     ):
@@ -192,7 +191,7 @@ def _houses(rng: np.random.Generator, num_windows: int) -> list[ObjectSpec]:
                 position_m=(x, y, height / 2),
             )
         )
-    facades = [
+    facades: list[tuple[Vec3, Vec3, float]] = [  # corner, direction of the wall, length
         ((-7.95, 8.0, 0.0), (0.0, 1.0, 0.0), 32.0),
         ((7.95, 8.0, 0.0), (0.0, 1.0, 0.0), 32.0),
         ((-7.0, 47.95, 0.0), (1.0, 0.0, 0.0), 14.0),
@@ -205,7 +204,7 @@ def _houses(rng: np.random.Generator, num_windows: int) -> list[ObjectSpec]:
             corner[1] + along[1] * step,
             1.9 + 2.6 * int(rng.integers(0, 3)),
         )
-        # Panes face the street: turned from +z to -x, +x or -y.
+        # Panes face the street: turned from +z to +x, -x or -y.
         turn = ((0.0, 90.0, 0.0), (0.0, -90.0, 0.0), (90.0, 0.0, 0.0))[i % 3]
         glow = props.glowing(LAMP_COLORS[int(rng.integers(len(LAMP_COLORS)))], draw(rng, 0.8, 2.5, 2))
         houses.append(
@@ -236,7 +235,7 @@ def _lamps(rng: np.random.Generator, pairs: int) -> list[ObjectSpec]:
 
 
 def _cars(rng: np.random.Generator, count: int) -> list[ObjectSpec]:
-    """Pairs of white or red lights that drive along or across the street."""
+    """Pairs of white or red lights that drive along the street."""
     cars = []
     for i in range(count):
         coming = bool(rng.integers(2))

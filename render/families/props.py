@@ -1,4 +1,4 @@
-"""Things to put into scenes: each a pair ``thing(params)`` (pure) and ``random_thing(rng, ...)``.
+"""Things to put into scenes: one pure function per kind (``ball(...)``), and `random_prop`, which draws one.
 
 A prop stands on z = 0, is about ``height_m`` tall and comes with a material.
 """
@@ -56,13 +56,12 @@ class Prop:
     material: MaterialSpec
     lift_m: float
     radius_m: float
-    height_m: float
 
 
 def turned(profile: str, height_m: float, material: MaterialSpec) -> Prop:
     """A turned piece: vase, bottle, cup, bowl, pawn."""
     points = tuple((round(r * height_m, 5), round(z * height_m, 5)) for r, z in PROFILES[profile])
-    return Prop(Lathe(type="lathe", profile_m=points), material, 0.0, max(r for r, _ in points), height_m)
+    return Prop(Lathe(type="lathe", profile_m=points), material, 0.0, max(r for r, _ in points))
 
 
 def ball(height_m: float, material: MaterialSpec) -> Prop:
@@ -72,32 +71,31 @@ def ball(height_m: float, material: MaterialSpec) -> Prop:
         material,
         height_m / 2,
         height_m / 2,
-        height_m,
     )
 
 
 def fruit(height_m: float, seed: int, material: MaterialSpec) -> Prop:
     """A gently uneven ball."""
     shape = Blob(type="blob", radius_m=height_m / 2, amplitude=0.12, frequency=0.9, seed=seed)
-    return Prop(shape, material, height_m * 0.49, height_m / 2, height_m)
+    return Prop(shape, material, height_m * 0.49, height_m / 2)
 
 
 def ring(height_m: float, material: MaterialSpec) -> Prop:
     """A torus lying flat."""
     shape = Torus(type="torus", major_radius_m=height_m, minor_radius_m=height_m / 2)
-    return Prop(shape, material, height_m / 2, 1.5 * height_m, height_m)
+    return Prop(shape, material, height_m / 2, 1.5 * height_m)
 
 
 def block(height_m: float, material: MaterialSpec) -> Prop:
     """A cube with rounded edges."""
     shape = Box(type="box", size_m=(height_m, height_m, height_m), bevel_m=0.06 * height_m)
-    return Prop(shape, material, height_m / 2, 0.71 * height_m, height_m)
+    return Prop(shape, material, height_m / 2, 0.71 * height_m)
 
 
 def cone(height_m: float, material: MaterialSpec) -> Prop:
     """A slim cone."""
     shape = Cylinder(type="cylinder", radius_m=0.3 * height_m, top_radius_m=0.0, height_m=height_m)
-    return Prop(shape, material, 0.0, 0.3 * height_m, height_m)
+    return Prop(shape, material, 0.0, 0.3 * height_m)
 
 
 KINDS = (*PROFILES, "ball", "fruit", "ring", "block", "cone")

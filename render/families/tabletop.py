@@ -71,7 +71,7 @@ def random_tabletop(rng: np.random.Generator, ranges: TabletopRanges) -> World:
             prop = props.random_prop(rng, palette, draw(rng, *height), kinds)
             across = x
             if role == "foreground":  # beside the line of sight, alternating
-                across = (-0.09, -0.06) if (i + int(taken[0][0] > 0)) % 2 else (0.06, 0.09)
+                across = (-0.09, -0.06) if (i + (bool(taken) and taken[0][0] > 0)) % 2 else (0.06, 0.09)
             place = free_place(rng, across, y, prop.radius_m * 1.15, taken)
             if place is not None:
                 objects.append(_standing(rng, f"{role}-{i}", role, prop, place))

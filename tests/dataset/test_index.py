@@ -84,3 +84,9 @@ def test_missing_and_foreign_indexes_are_one_line(corpus: Path, tmp_path: Path):
     with pytest.raises(UserError, match=r"index\.parquet: cannot be read: .* Rebuild it with") as caught:
         read_index(corpus)
     assert "\n" not in str(caught.value)
+
+
+def test_a_folder_without_shards_gets_no_index(tmp_path: Path):
+    with pytest.raises(UserError, match="has no committed shard"):
+        rebuild_index(tmp_path / "typo")
+    assert not (tmp_path / "typo").exists()

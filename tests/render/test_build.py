@@ -44,8 +44,8 @@ def test_objects_are_numbered_in_order_and_lights_are_sky():
     assert [(item.name, item.instance, item.is_sun) for item in built.items] == [
         ("ball", 1, False),
         ("other", 2, False),
-        ("light-0", SKY_ID, False),
-        ("light-1", SKY_ID, True),
+        ("_light-0", SKY_ID, False),
+        ("_light-1", SKY_ID, True),
     ]
     assert len(built.points) == 1
     assert np.ptp(built.items[1].mesh.vertices[:, 0]) == pytest.approx(2.0, rel=1e-5)

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import trimesh
 import yaml
+from pydantic import ValidationError
 
 from focuspull.dataset.errors import UserError
 from focuspull.render.build import build
 from focuspull.render.corpus import CorpusSpec, load_corpus, shipped_specs
 from focuspull.render.families import FAMILIES
 from focuspull.render.randomize import randomize
-from focuspull.render.spec import Card, HdriEnvironment, SceneSpec
+from focuspull.render.spec import AreaLight, Card, HdriEnvironment, Model, PushInPath, SceneSpec
 
 WORLD = {
     "objects": [
@@ -268,10 +269,48 @@ def test_k_ramps_and_focus_pulls_are_per_frame() -> None:
     assert [(key.frame, key.disparity) for key in target.focus] == [(0, 0.25), (2, 0.5), (4, 1.0)]
 
 
-def test_a_clip_of_one_frame_keeps_the_first_focus() -> None:
-    overrides = {"film.num_frames": "1", "targets": "[{k_at_1024: 8, focus: [0.25, 0.5]}]"}
-    (target,) = randomize(load_corpus("tiny", overrides).spec, 0).targets
-    assert [(key.frame, key.disparity) for key in target.focus] == [(0, 0.25)]
+def test_more_focus_places_than_frames_are_refused() -> None:
+    with pytest.raises(UserError, match=r"targets.1.focus has 2 places for 1 frames"):
+        load_corpus("tiny", {"film.num_frames": "1"})
+
+
+def test_a_given_hash_must_be_that_of_the_file(tmp_path: Path) -> None:
+    trimesh.creation.icosphere(subdivisions=1).export(tmp_path / "ball.obj")
+    file = {"name": "ball.obj", "sha256": "0" * 64}
+    with pytest.raises(UserError, match="file 'ball.obj' has sha256 .*, not the one that is given"):
+        load_corpus(write(tmp_path, with_object(shape={"type": "mesh", "file": file})))
+
+
+def test_a_date_in_place_of_a_name_is_a_line_too(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is not valid YAML"):
+        load_corpus(write(tmp_path, "name: 2024-13-45"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        (
+            {"shape": {"type": "card", "image": "a.png"}, "material": {"emission": [1, 1, 1]}},
+            "a card cannot emit",
+        ),
+        (
+            {"shape": {"type": "sphere"}, "motion": [{"type": "spin", "axis": [0, 0, 0], "rate_deg_s": 5}]},
+            "axis",
+        ),
+    ],
+)
+def test_what_has_no_meaning_is_refused(tmp_path: Path, fields: dict, expected: str) -> None:
+    with pytest.raises(UserError, match=expected):
+        load_corpus(write(tmp_path, with_object(**fields)))
+
+
+def test_a_table_without_subjects_is_still_a_table() -> None:
+    overrides = {
+        "scenes": "[{family: tabletop, subjects: [0, 0]}]",
+        "targets": "[{k_at_1024: 8, focus: [0.5]}]",
+    }
+    scene = randomize(load_corpus("tiny", overrides).spec, 0)
+    assert not [item for item in scene.world.objects if item.role == "subject"]
 
 
 def test_shards_hold_every_clip_once_and_keep_splits_apart() -> None:
@@ -284,3 +323,33 @@ def test_shards_hold_every_clip_once_and_keep_splits_apart() -> None:
     assert all(spec.split_of(i) == shard.split for shard in shards for i in shard.indices)
     with pytest.raises(IndexError):
         spec.split_of(8)
+
+
+def test_an_object_may_be_called_like_a_light_was() -> None:
+    objects = [*WORLD["objects"], {"name": "light-0", "shape": {"type": "box"}}]
+    place = {"position_m": [0, 0, 3], "look_at_m": [0, 0, 0], "size_m": [1, 1]}
+    light = {"type": "area", **place, "radiance": [1, 1, 1]}
+    world = WORLD | {"objects": objects, "lights": [light]}
+    spec = CorpusSpec.model_validate(document(scenes=[{"family": "world", "world": world}]))
+    names = [item.name for item in build(randomize(spec, 0), {}).items]
+    assert len(set(names)) == len(names) == 4
+
+
+@pytest.mark.parametrize(
+    ("record", "fields", "expected"),
+    [
+        (
+            AreaLight,
+            dict(type="area", position_m=(1, 1, 1), look_at_m=(1, 1, 1), size_m=(1, 1), radiance=(1, 1, 1)),
+            "must differ",
+        ),
+        (
+            PushInPath,
+            dict(type="push-in", position_m=(0, -2, 0), look_at_m=(0, 0, 0), distance_m=2.5),
+            "in front of its aim",
+        ),
+    ],
+)
+def test_geometry_that_degenerates_is_refused(record: type[Model], fields: dict, expected: str) -> None:
+    with pytest.raises(ValidationError, match=expected):
+        record.model_validate(fields)

@@ -38,7 +38,7 @@ def test_the_description_says_what_was_asked_for(wee: str, tmp_path: Path):
     assert document["format"] == "focuspull-corpus-1"
     assert document["spec"]["film"]["width"] == 64
     assert document["spec_sha256"] == ledger.spec_sha256(load_corpus(wee).spec)
-    assert document["versions"].keys() == {"mitsuba", "focuspull"}
+    assert document["versions"].keys() == {"mitsuba", "variant", "focuspull"}
 
 
 def test_another_spec_is_refused_with_the_fields_that_differ(wee: str, tmp_path: Path):
