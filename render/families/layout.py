@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from collections.abc import Sequence
+from typing import Annotated, Self, TypeVar
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -19,6 +20,7 @@ from focuspull.render.spec import (
 )
 
 Count = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
+Option = TypeVar("Option")
 FocalLength = Annotated[float, Field(ge=20, le=120)]
 
 
@@ -47,6 +49,11 @@ class FamilyRanges(Model):
 def draw(rng: np.random.Generator, low: float, high: float, digits: int = 4) -> float:
     """Uniform, rounded: specs stay readable."""
     return round(float(rng.uniform(low, high)), digits)
+
+
+def pick(rng: np.random.Generator, options: Sequence[Option]) -> Option:
+    """One of several, evenly."""
+    return options[int(rng.integers(len(options)))]
 
 
 def draw_count(rng: np.random.Generator, count: tuple[int, int]) -> int:

@@ -13,6 +13,7 @@ from focuspull.render.families.layout import (
     FocalLength,
     draw,
     draw_count,
+    pick,
     random_camera_move,
 )
 from focuspull.render.spec import (
@@ -58,7 +59,7 @@ class NightRanges(FamilyRanges):
 
 def random_night(rng: np.random.Generator, ranges: NightRanges) -> World:
     """A street at night, drawn."""
-    palette = props.PALETTES[int(rng.integers(len(props.PALETTES)))]
+    palette = pick(rng, props.PALETTES)
     objects = [_ground(int(rng.integers(256)))]
     objects += _statue(rng, palette)
     objects += _bollards(rng)
@@ -67,7 +68,7 @@ def random_night(rng: np.random.Generator, ranges: NightRanges) -> World:
     objects += _cars(rng, draw_count(rng, ranges.cars))
     for i in range(draw_count(rng, ranges.signs)):
         place = (draw(rng, -7, 7), draw(rng, 12, 30), draw(rng, 0.8, 4.5))
-        color = SIGN_COLORS[int(rng.integers(len(SIGN_COLORS)))]
+        color = pick(rng, SIGN_COLORS)
         objects.append(_glow(f"sign-{i}", place, 0.05, props.glowing(color, draw(rng, 15, 35, 1))))
 
     position = (draw(rng, -0.1, 0.1), draw(rng, -4.4, -4.0), draw(rng, 1.35, 1.6))
@@ -206,7 +207,7 @@ def _houses(rng: np.random.Generator, num_windows: int) -> list[ObjectSpec]:
         )
         # Panes face the street: turned from +z to +x, -x or -y.
         turn = ((0.0, 90.0, 0.0), (0.0, -90.0, 0.0), (90.0, 0.0, 0.0))[i % 3]
-        glow = props.glowing(LAMP_COLORS[int(rng.integers(len(LAMP_COLORS)))], draw(rng, 0.8, 2.5, 2))
+        glow = props.glowing(pick(rng, LAMP_COLORS), draw(rng, 0.8, 2.5, 2))
         houses.append(
             ObjectSpec(
                 name=f"window-{i}",

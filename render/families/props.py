@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from focuspull.render.families.layout import pick
 from focuspull.render.spec import (
     Blob,
     Box,
@@ -134,14 +135,14 @@ def random_material(
 ) -> MaterialSpec:
     """Glazed or matt ceramic, polished metal, marble, wood, or glass."""
     kinds = ["glazed", "glazed", "matt", "metal", "marble", "wood"] + ["glass"] * may_be_glass
-    color = palette[int(rng.integers(len(palette)))]
+    color = pick(rng, palette)
     match str(rng.choice(kinds)):
         case "glazed":
             return MaterialSpec(base_color=color, roughness=_between(rng, 0.12, 0.3))
         case "matt":
             return MaterialSpec(base_color=color, roughness=_between(rng, 0.5, 0.9))
         case "metal":
-            metal = METALS[int(rng.integers(len(METALS)))]
+            metal = pick(rng, METALS)
             return MaterialSpec(base_color=metal, roughness=_between(rng, 0.15, 0.4), metallic=1.0)
         case "marble":
             return MaterialSpec(base_color=marble(color, int(rng.integers(256))), roughness=0.2)

@@ -14,6 +14,7 @@ from focuspull.render.families.layout import (
     draw,
     draw_count,
     free_place,
+    pick,
     random_camera_move,
 )
 from focuspull.render.spec import (
@@ -57,7 +58,7 @@ class TabletopRanges(FamilyRanges):
 
 def random_tabletop(rng: np.random.Generator, ranges: TabletopRanges) -> World:
     """A table, drawn."""
-    palette = props.PALETTES[int(rng.integers(len(props.PALETTES)))]
+    palette = pick(rng, props.PALETTES)
     objects = [_table(int(rng.integers(256))), _wall(rng, palette)]
     taken: list[tuple[float, float, float]] = []
     rows = (
@@ -126,7 +127,7 @@ def _table(seed: int) -> ObjectSpec:
 
 
 def _wall(rng: np.random.Generator, palette: tuple[tuple[float, float, float], ...]) -> ObjectSpec:
-    color = palette[int(rng.integers(len(palette)))]
+    color = pick(rng, palette)
     dark, light = props.shaded(color, 0.3, 0.02), props.shaded(color, 0.5, 0.05)
     texture = ProceduralTexture(
         type="bricks",
@@ -153,7 +154,7 @@ def _lights_string(rng: np.random.Generator, count: int) -> list[ObjectSpec]:
     for i in range(count):
         x = -1.15 + 2.3 * (i + 0.5) / count + draw(rng, -0.05, 0.05)
         z = height - sag * np.cos(np.pi * x / 2.3) + draw(rng, -0.03, 0.03) - 0.15 * (i % 3 == 2)
-        color = BULB_COLORS[int(rng.integers(len(BULB_COLORS)))]
+        color = pick(rng, BULB_COLORS)
         strength = draw(rng, 20, 45, 1)
         bulbs.append(
             ObjectSpec(
