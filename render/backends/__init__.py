@@ -37,8 +37,8 @@ class BackendModule(Protocol):
         """Loads the scene; one session at a time and process."""
         ...
 
-    def export_scene(self, built: Built, frame: int, folder: Path) -> list[Path]:
-        """Writes the scene in the renderer's own format, for a look inside; returns the files."""
+    def export_scene(self, built: Built, frame: int, folder: Path) -> None:
+        """Writes the scene in the renderer's own format, for a look inside, into a folder that exists."""
         ...
 
 

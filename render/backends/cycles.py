@@ -64,15 +64,12 @@ def open_session(built: Built, *, threads: int) -> CyclesSession:
     return CyclesSession(built, import_bpy(), threads)
 
 
-def export_scene(built: Built, frame: int, folder: Path) -> list[Path]:
+def export_scene(built: Built, frame: int, folder: Path) -> None:
     """Writes ``scene.blend`` at a frame, with the camera and everything packed inside."""
     session = CyclesSession(built, import_bpy(), 1)
     session.prepare(frame, float(frame), None, built.scene.quality.aif_samples, 0)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = (folder / "scene.blend").absolute()
     session.bpy.ops.file.pack_all()
-    session.bpy.ops.wm.save_as_mainfile(filepath=str(path))
-    return [path]
+    session.bpy.ops.wm.save_as_mainfile(filepath=str((folder / "scene.blend").absolute()))
 
 
 class CyclesSession:

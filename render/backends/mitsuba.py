@@ -1,6 +1,6 @@
 """Mitsuba 3 backend: LLVM-compiled path tracing, ground truth from its own pixel-centre rays.
 
-The scene is described as a dictionary whose meshes and textures are files in a private folder, loaded once
+The scene is described as a dictionary whose meshes and textures are files in a temporary folder, loaded once
 per clip; moving things get new vertices per frame. Scenes with cut-outs use ``volpath``, which lets
 shadow rays through transparent texels and does not count them as bounces; others use ``path``.
 """
@@ -12,11 +12,9 @@ from __future__ import annotations
 import functools
 import math
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
-import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -100,25 +98,22 @@ def open_session(built: Built, *, threads: int) -> MitsubaSession:
     return MitsubaSession(built, import_mitsuba(threads))
 
 
-def export_scene(built: Built, frame: int, folder: Path) -> list[Path]:
+def export_scene(built: Built, frame: int, folder: Path) -> None:
     """Writes ``scene.xml`` with meshes and textures for one frame, seen through the pinhole.
 
     Mitsuba loads it after `focuspull.render.backends.mitsuba_surface.register`.
     """
     mi = import_mitsuba(1)
-    folder.mkdir(parents=True, exist_ok=True)
     description = describe(mi, built, frame, folder)
     description["sensor"] = _sensor(mi, built, float(frame), View(None, 64, 0))
     state = mi.parser.parse_dict(mi.parser.ParserConfig(mi.variant()), description)
     for node in state.nodes:
-        if (
-            node.props.plugin_name() == "focuspull_surface"
-        ):  # the writer knows the kinds of stock plugins only
+        # The writer knows the kinds of stock plugins only.
+        if node.props.plugin_name() == "focuspull_surface":
             node.type = mi.ObjectType.BSDF
     # Without the folder, so that it can be moved: Mitsuba looks beside the file.
     text = mi.parser.write_string(state).replace(f'"{folder}/', '"')
     (folder / "scene.xml").write_text(text)
-    return sorted(p for p in folder.rglob("*") if p.is_file())
 
 
 class MitsubaSession:
@@ -127,8 +122,6 @@ class MitsubaSession:
     def __init__(self, built: Built, mi: Any) -> None:
         self.variant = mi.variant()
         self._mi, self._built = mi, built
-        self._folder = Path(tempfile.mkdtemp(prefix="focuspull-mitsuba-"))
-        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self._changes_surface = any(len(item.surfaces) > 1 for item in built.items)
         # A pass of its own: nested in one kernel, path tracing and guides cost twice the sum of the two.
         self._guide = mi.load_dict({"type": "aov", "aovs": "albedo:albedo,normal:sh_normal"})
@@ -235,8 +228,10 @@ class MitsubaSession:
     def _move_to(self, frame: int, time: float) -> None:
         """Puts everything where it is at a time; reloads only if a card shows another image."""
         if self._scene is None or (self._changes_surface and frame != self._frame):
-            description = describe(self._mi, self._built, frame, self._folder)
-            self._scene = self._mi.load_dict(description, optimize=False)  # else shapes lose their names
+            # Files for the time of loading only: the worker ends without unwinding, and may be killed.
+            with tempfile.TemporaryDirectory(prefix="focuspull-mitsuba-") as folder:
+                description = describe(self._mi, self._built, frame, Path(folder))
+                self._scene = self._mi.load_dict(description, optimize=False)  # else shapes lose their names
             self._params = self._mi.traverse(self._scene)
             self._frame, self._time = frame, float(frame)
         if time == self._time:

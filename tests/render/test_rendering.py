@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+import os
+import tempfile
 
 import numpy as np
 import pytest
 
 from focuspull.render import spec
+from focuspull.render.corpus import load_corpus
 from focuspull.render.frames import Aperture, Frames, View
+from focuspull.render.randomize import randomize
 from tests.benchmarks.agreement import MOTIONS, still_life
 from tests.rendering import in_child, open_session, render, simple_scene
 
@@ -188,3 +192,17 @@ def test_scalar_variant_renders_the_same(files):
     for a, b in ((scalar.aif, llvm.aif), (scalar.bokeh[0], llvm.bokeh[0])):
         assert a.mean() == pytest.approx(b.mean(), rel=0.01)
         assert math.sqrt(np.mean((a - b) ** 2)) < 0.05
+
+
+def _temporary_files_of_an_open_session(text: str) -> list[str]:
+    session, _ = open_session("mitsuba", spec.SceneSpec.model_validate_json(text), {}, 1)
+    session.truth(0)
+    return os.listdir(tempfile.gettempdir())
+
+
+@pytest.mark.mitsuba
+def test_a_loaded_scene_keeps_no_files(tmp_path):
+    """A worker that is killed cannot tidy up: meshes and textures of every killed clip would stay."""
+    scene = randomize(load_corpus("tiny").spec, 0)
+    env = {"TMPDIR": str(tmp_path)}
+    assert in_child(_temporary_files_of_an_open_session, scene.canonical_json(), env=env) == []
