@@ -100,7 +100,10 @@ class TargetMeta(FrozenModel):
         focus_distance_m: Planar distance of that plane, metres; None for infinity.
         lens_radius_m: Radius of the entrance pupil, metres.
         f_number: Focal length over pupil diameter; None for a pinhole.
-        lens: Shape of the aperture, as the scene asks for it; opaque here.
+        lens: Shape and faults of the lens, as the scene asks for it; opaque here.
+        lens_label: The same in usual terms; ``disc`` is the ideal lens.
+        domain: What was blurred: light, or 8-bit display values of the all-in-focus video.
+        twin_of: The target that this one repeats through the ideal lens; None if it is nobody's twin.
     """
 
     name: str = Field(pattern=r"^bokeh\d+$")
@@ -111,6 +114,9 @@ class TargetMeta(FrozenModel):
     lens_radius_m: tuple[Annotated[float, Field(ge=0)], ...]
     f_number: tuple[Annotated[float, Field(gt=0)] | None, ...]
     lens: dict[str, Any]
+    lens_label: str
+    domain: Literal["linear_hdr", "encoded8"]
+    twin_of: Annotated[str, Field(pattern=r"^bokeh\d+$")] | None
 
 
 class RendererMeta(FrozenModel):
@@ -120,6 +126,21 @@ class RendererMeta(FrozenModel):
     backend_version: str
     variant: str
     focuspull_version: str
+
+
+class SamplingMeta(FrozenModel):
+    """How the light of a clip was sampled; tuples have one entry for the AIF, then one per target.
+
+    Args:
+        method: ``separate``: every target by itself; ``rebinned``: all targets from one set of rays, so that
+            their noise is correlated; ``planes``: cards, traced as planes.
+        samples: Paths per pixel, mean over the frames.
+        noise_floor_db: Estimated PSNR of the 8-bit video against the converged one, dB; None: not measured.
+    """
+
+    method: Literal["separate", "rebinned", "planes"]
+    samples: tuple[Annotated[float, Field(gt=0)], ...]
+    noise_floor_db: tuple[float | None, ...]
 
 
 class ClipMeta(FrozenModel):
@@ -142,6 +163,7 @@ class ClipMeta(FrozenModel):
         camera: Intrinsics and path.
         instances: Name to id; 0 is reserved for "no instance".
         renderer: What made the pixels.
+        sampling: How, and how much noise is left.
         units: The conventions in words, `UNITS`.
     """
 
@@ -161,6 +183,7 @@ class ClipMeta(FrozenModel):
     camera: CameraMeta
     instances: dict[str, Annotated[int, Field(gt=0, le=65535)]]
     renderer: RendererMeta
+    sampling: SamplingMeta
     units: dict[str, str] = Field(default_factory=lambda: dict(UNITS))
 
     @model_validator(mode="after")
@@ -169,6 +192,17 @@ class ClipMeta(FrozenModel):
         expected = [f"bokeh{index}" for index in range(len(names))]
         if names != expected:
             raise ValueError(f"targets must be named {expected} in this order, got {names}")
+        for index, target in enumerate(self.targets):
+            if target.twin_of is not None and target.twin_of not in names[:index]:
+                raise ValueError(f"{target.name}.twin_of must name an earlier target, got {target.twin_of}")
+        return self
+
+    @model_validator(mode="after")
+    def _every_stream_has_its_noise(self) -> ClipMeta:
+        for field in ("samples", "noise_floor_db"):
+            count = len(getattr(self.sampling, field))
+            if count != 1 + len(self.targets):
+                raise ValueError(f"sampling.{field} needs {1 + len(self.targets)} entries, got {count}")
         return self
 
     @model_validator(mode="after")

@@ -22,29 +22,52 @@ from pydantic.fields import FieldInfo
 
 from focuspull.dataset.errors import UserError
 from focuspull.render.families import FamilySpec
-from focuspull.render.spec import FileRef, FilmSpec, LensSpec, Model, QualitySpec, Unit
+from focuspull.render.spec import (
+    BlurDomain,
+    FileRef,
+    FilmSpec,
+    LensSpec,
+    Model,
+    QualitySpec,
+    Unit,
+    cycles_problem,
+)
 
 SPECS = Path(__file__).parent / "specs"
 ROLES = ("subject", "foreground", "background")
+MAX_TARGETS = 64
+"""Bokeh videos of a clip."""
 K1024 = Annotated[float, Field(ge=0.0, le=256.0)]
 KRange = K1024 | tuple[K1024, K1024]
 
 
 class TargetRange(Model):
-    """One bokeh video per clip.
+    """One bokeh video per clip, or two.
 
     Attributes:
         k_at_1024: K at 1024 px width: a number, or [low, high], drawn evenly in the logarithm.
         k_end_at_1024: K of the last frame, for aperture ramps; linear in between. Absent: constant.
         focus: Where focus is: a disparity in [0, 1], a role (``subject``, ``foreground``, ``background``:
             one object of it is drawn) or an object's name. Several: a focus pull through all of them.
-        lens: Shape of the aperture.
+        lens: Shape and faults of the lens.
+        domain: What is blurred: ``linear_hdr`` is light, as in a camera; ``encoded8`` the display values of
+            the all-in-focus video, 8 bits with highlights clipped, as earlier data of flat cards did.
+        twin: Whether the same is rendered through the ideal lens too (thin, round), as one more target
+            right after this one. What differs between the two is the lens alone.
     """
 
     k_at_1024: KRange
     k_end_at_1024: KRange | None = None
     focus: tuple[Unit | str, ...] = Field(min_length=1)
     lens: LensSpec = LensSpec()
+    domain: BlurDomain = "linear_hdr"
+    twin: bool = False
+
+    @model_validator(mode="after")
+    def _twin_differs(self) -> TargetRange:
+        if self.twin and self.lens.is_ideal:
+            raise ValueError("twin is for a lens that is not ideal: set lens, or take twin away")
+        return self
 
     @field_validator("k_at_1024", "k_end_at_1024")
     @classmethod
@@ -88,7 +111,7 @@ class CorpusSpec(Model):
     film: FilmSpec = FilmSpec()
     quality: QualitySpec = QualitySpec()
     scenes: tuple[FamilySpec, ...] = Field(min_length=1)
-    targets: tuple[TargetRange, ...] = Field(min_length=1, max_length=64)
+    targets: tuple[TargetRange, ...] = Field(min_length=1, max_length=MAX_TARGETS)
 
     @property
     def num_clips(self) -> int:
@@ -112,6 +135,20 @@ class CorpusSpec(Model):
                 shards.append(PlannedShard(f"{split}-{number:06d}", split, indices))
             start += count
         return tuple(shards)
+
+    @model_validator(mode="after")
+    def _few_targets(self) -> CorpusSpec:
+        count = sum(1 + target.twin for target in self.targets)
+        if count > MAX_TARGETS:
+            raise ValueError(f"targets: {count} with their twins, at most {MAX_TARGETS} are possible")
+        return self
+
+    @model_validator(mode="after")
+    def _backend_has_the_lenses(self) -> CorpusSpec:
+        problem = cycles_problem([(t.lens, t.domain) for t in self.targets], self.quality)
+        if self.backend == "cycles" and problem:
+            raise ValueError(problem)
+        return self
 
     @model_validator(mode="after")
     def _known_focus(self) -> CorpusSpec:

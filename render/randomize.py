@@ -26,14 +26,16 @@ def randomize(corpus: CorpusSpec, index: int) -> SceneSpec:
     weights = np.array([family.weight for family in corpus.scenes])
     family = corpus.scenes[int(choose.choice(len(weights), p=weights / weights.sum()))]
     world = random_world(family, world_rng)
+    targets: list[TargetSpec] = []
+    for ranges in corpus.targets:
+        target = _target(ranges, world, corpus.film.num_frames, target_rng)
+        targets += [target, target.twin(len(targets))] if ranges.twin else [target]
     return SceneSpec(
         seed=int(noise_rng.integers(2**32)),
         film=corpus.film,
         quality=corpus.quality,
         world=world,
-        targets=tuple(
-            _target(target, world, corpus.film.num_frames, target_rng) for target in corpus.targets
-        ),
+        targets=tuple(targets),
     )
 
 
@@ -43,7 +45,7 @@ def _target(ranges: TargetRange, world: World, num_frames: int, rng: np.random.G
     frames = np.rint(np.linspace(0, num_frames - 1, len(ranges.focus))).astype(int)
     keys = [_focus_key(place, int(f), world, rng) for place, f in zip(ranges.focus, frames, strict=True)]
     k = np.linspace(start, end, num_frames).round(6)
-    return TargetSpec(k_at_1024=tuple(k.tolist()), focus=tuple(keys), lens=ranges.lens)
+    return TargetSpec(k_at_1024=tuple(k.tolist()), focus=tuple(keys), lens=ranges.lens, domain=ranges.domain)
 
 
 def _draw_k(value: KRange, rng: np.random.Generator) -> float:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -199,17 +200,25 @@ class Card(Model):
     """Alpha cut-out: an RGBA image, or a sequence, on a plane standing on z = 0 and facing -y.
 
     The image gives base colour and opacity; the other material fields apply. Width follows the image.
+
+    ``unlit``: the image is light instead, ``radiance`` where it is white (above that in a float image), from
+    the front only and dimmed by its opacity; nothing is reflected, so there is no material. Such a card
+    shines on lit objects.
     """
 
     type: Literal["card"]
     image: FileRef | None = None
     sequence: ImageSequence | None = None
     height_m: Positive = 1.0
+    unlit: bool = False
+    radiance: Light3 = (1.0, 1.0, 1.0)
 
     @model_validator(mode="after")
     def _one_source(self) -> Card:
         if (self.image is None) == (self.sequence is None):
             raise ValueError("a card needs exactly one of 'image' and 'sequence'")
+        if self.radiance != (1.0, 1.0, 1.0) and not self.unlit:
+            raise ValueError("radiance is for unlit cards: set unlit, or take radiance away")
         return self
 
 
@@ -289,9 +298,15 @@ class ObjectSpec(Model):
     motion: tuple[Motion, ...] = ()
 
     @model_validator(mode="after")
-    def _cards_are_lit(self) -> ObjectSpec:
-        if isinstance(self.shape, Card) and max(self.material.emission) > 0:
-            raise ValueError("a card cannot emit: take emission away, or give it another shape")
+    def _cards_shine_by_their_image(self) -> ObjectSpec:
+        if not isinstance(self.shape, Card):
+            return self
+        if self.shape.unlit and self.material != MaterialSpec():
+            raise ValueError("an unlit card has no material: take the material or 'unlit' away")
+        if max(self.material.emission) > 0:
+            raise ValueError(
+                "a card cannot emit: take emission away, make it unlit, or give it another shape"
+            )
         return self
 
 
@@ -456,33 +471,122 @@ class FilmSpec(Model):
 class QualitySpec(Model):
     """Paths per pixel and what becomes of them.
 
-    Samples are a lower bound: Mitsuba's multijittered sampler rounds up to a product (17 to 20), and passes
-    within the shutter share them evenly. ``denoise`` is OIDN with albedo and normal guides.
+    Samples are a lower bound: Mitsuba renders two independent halves to measure their noise, its
+    multijittered sampler rounds up to a product (17 to 20), and passes within the shutter share them evenly.
+    ``denoise`` is OIDN with albedo and normal guides.
+
+    With ``noise_floor_db`` Mitsuba goes on in rounds until the PSNR that every image of a frame is estimated
+    to have against its converged self (display space, 8 bits) reaches it, or ``max_samples`` per pixel are
+    spent. Cycles does not measure its noise and refuses it.
     """
 
     aif_samples: int = Field(default=64, ge=1, le=65536)
     bokeh_samples: int = Field(default=64, ge=1, le=65536)
     max_bounces: int = Field(default=6, ge=0, le=64)
     denoise: bool = True
+    noise_floor_db: float | None = Field(default=None, ge=20.0, le=55.0)
+    max_samples: int = Field(default=4096, ge=2, le=65536)
+
+
+BlurDomain = Literal["linear_hdr", "encoded8"]
+"""What a lens adds up: light (right), or 8-bit display values of the all-in-focus image."""
 
 
 class LensSpec(Model):
-    """Shape of the aperture. The area is that of the disc of radius K, so exposure does not change.
+    """Shape and faults of a lens; the default is the ideal thin lens with a round aperture.
 
-    ``blades`` 0 is a disc, else a regular polygon, a corner along +x of the image turned by
-    ``rotation_deg`` (counter-clockwise, for points behind the focus the image is upside down).
-    ``squeeze`` divides the width and multiplies the height by its square root (anamorphic).
+    K is the radius of the disc that has the area of the aperture's outline (blades and squeeze). Obstruction,
+    apodization and barrel take light away within that outline; exposure is kept all the same, except with
+    ``vignetting``. Heights in the pupil are counted before the squeeze, 1 is the rim of a round aperture.
+
+    Attributes:
+        blades: 0 is a disc, 3 to 16 a regular polygon.
+        rotation_deg: From +x of the image to a corner of the polygon, counter-clockwise, for points in front
+            of the focus; behind it the image of the aperture is upside down.
+        roundness: Curvature of the blades: 0 straight, 1 that of a full circle.
+        squeeze: Anamorphic: height over width of the aperture. Its root divides the width and multiplies the
+            height.
+        cat_eye: Optical vignetting: a second disc, the front rim of the barrel, cuts the aperture. How far it
+            is displaced in the corner of the image, in parts of the aperture's extent (its farthest point
+            from the middle), and so less towards the centre. At 1 the corner has 39 % of a round aperture
+            left.
+        cat_eye_radius: Radius of that disc in parts of the aperture's extent. Above 1 the image has a middle
+            without any cut.
+        vignetting: Whether the light that the barrel takes away is missing in the image: it darkens
+            towards the corners.
+        obstruction: Mirror lens: height up to which the middle of the pupil is dark; rings.
+        apodization_ev: Smooth trans focus: stops by which the rim is darker than the middle; a Gaussian. 6
+            takes two stops of light in all (f/2.8 becomes T5.6).
+        spherical: Spherical aberration: disparity in focus at the rim minus that in the middle; in between
+            it goes with the square of the height. Negative (overcorrected): discs behind the focus have a
+            bright rim (soap bubbles), those in front fade. Positive (undercorrected): the reverse. What is
+            in focus glows.
+        axial_chromatic: Disparity in focus for red minus green, and for green minus blue. Negative, as a
+            simple lens: blue fringes behind the focus, red ones in front.
     """
 
     blades: int = Field(default=0, ge=0, le=16)
     rotation_deg: float = 0.0
+    roundness: Unit = 0.0
     squeeze: float = Field(default=1.0, ge=0.25, le=4.0)
+    cat_eye: Unit = 0.0
+    cat_eye_radius: float = Field(default=1.0, ge=1.0, le=3.0)
+    vignetting: bool = False
+    obstruction: float = Field(default=0.0, ge=0.0, le=0.9)
+    apodization_ev: float = Field(default=0.0, ge=0.0, le=12.0)
+    spherical: float = Field(default=0.0, ge=-1.0, le=1.0)
+    axial_chromatic: float = Field(default=0.0, ge=-0.5, le=0.5)
 
     @model_validator(mode="after")
-    def _polygon(self) -> LensSpec:
+    def _means_something(self) -> LensSpec:
         if self.blades in (1, 2):
             raise ValueError(f"blades must be 0 (a disc) or 3 to 16, got {self.blades}")
+        if self.roundness > 0 and self.blades == 0:
+            raise ValueError("roundness is for blades: set blades, or take roundness away")
+        if self.vignetting and self.cat_eye == 0:
+            raise ValueError("vignetting is for a cat_eye: set cat_eye, or take vignetting away")
+        if self.cat_eye_radius != 1 and self.cat_eye == 0:
+            raise ValueError("cat_eye_radius is for a cat_eye: set cat_eye, or take cat_eye_radius away")
         return self
+
+    @property
+    def has_corners(self) -> bool:
+        """Whether the outline is a polygon, of straight or rounded blades."""
+        return self.blades > 0 and self.roundness < 1
+
+    @property
+    def is_ideal(self) -> bool:
+        """Whether this is the thin lens with a round aperture."""
+        return self.is_native_in_cycles and self.blades == 0 and self.squeeze == 1
+
+    @property
+    def is_native_in_cycles(self) -> bool:
+        """Whether Cycles has this lens: nothing but blades, rotation and squeeze is set."""
+        return not self.beyond_cycles
+
+    @property
+    def beyond_cycles(self) -> tuple[str, ...]:
+        """The fields that are set and that Cycles does not have."""
+        default, native = LensSpec(), ("blades", "rotation_deg", "squeeze")
+        others = (name for name in LensSpec.model_fields if name not in native)
+        return tuple(name for name in others if getattr(self, name) != getattr(default, name))
+
+    @property
+    def label(self) -> str:
+        """The lens in usual terms: ``disc``; ``6 blades, cat-eye 0.5``."""
+        outline = f"{self.blades} blades" if self.has_corners else "disc"
+        terms = {
+            "roundness": self.roundness if self.has_corners else 0.0,
+            "squeeze": self.squeeze if self.squeeze != 1 else 0.0,
+            "cat-eye": self.cat_eye,
+            "cat-eye radius": self.cat_eye_radius if self.cat_eye_radius != 1 else 0.0,
+            "ring": self.obstruction,
+            "apodization EV": self.apodization_ev,
+            "spherical": self.spherical,
+            "axial chromatic": self.axial_chromatic,
+        }
+        parts = [outline, *(f"{term} {value:g}" for term, value in terms.items() if value != 0)]
+        return ", ".join([*parts, "vignetting"] if self.vignetting else parts)
 
 
 class FocusKey(Model):
@@ -511,11 +615,17 @@ class TargetSpec(Model):
     """One bokeh video: K per frame (quoted at 1024 px width), the focus track, the lens.
 
     Between focus keys the disparity in focus eases smoothly; one key holds for the whole clip.
+
+    ``domain`` ``linear_hdr`` blurs light, as a lens does; ``encoded8`` blurs display values, all-in-focus
+    images after exposure, clipping, sRGB curve and rounding to 8 bits, as earlier data of flat cards did.
+    ``twin_of`` is the number of the target that this one repeats through the ideal lens.
     """
 
     k_at_1024: tuple[Annotated[float, Field(ge=0.0, le=256.0)], ...]
     focus: tuple[FocusKey, ...] = Field(min_length=1)
     lens: LensSpec = LensSpec()
+    domain: BlurDomain = "linear_hdr"
+    twin_of: int | None = Field(default=None, ge=0)
 
     @model_validator(mode="after")
     def _keys_in_order(self) -> TargetSpec:
@@ -523,6 +633,23 @@ class TargetSpec(Model):
         if any(b <= a for a, b in zip(frames, frames[1:], strict=False)):
             raise ValueError(f"focus keys must be in order of frames, got {frames}")
         return self
+
+    def twin(self, index: int) -> TargetSpec:
+        """The same through the ideal lens, for a target of number ``index``."""
+        return self.model_copy(update={"lens": LensSpec(), "twin_of": index})
+
+
+def cycles_problem(targets: Iterable[tuple[LensSpec, BlurDomain]], quality: QualitySpec) -> str | None:
+    """Why Cycles cannot render such targets: field, reason and what to do in one line; None: it can."""
+    for i, (lens, domain) in enumerate(targets):
+        if lens.beyond_cycles:
+            field = f"targets.{i}.lens.{lens.beyond_cycles[0]}"
+            return f"{field}: Cycles has no such lens. Use backend: mitsuba."
+        if domain != "linear_hdr":
+            return f"targets.{i}.domain: Cycles blurs light only, not {domain}. Use backend: mitsuba."
+    if quality.noise_floor_db is not None:
+        return "quality.noise_floor_db: Cycles does not measure its noise. Use backend: mitsuba."
+    return None
 
 
 class World(Model):
@@ -567,6 +694,12 @@ class SceneSpec(Model):
                 for name in key.subjects:
                     if name not in names:
                         raise ValueError(f"targets.{i}.focus: no object is named '{name}'")
+            of = target.twin_of
+            if of is not None and (of >= i or target != self.targets[of].twin(of)):
+                raise ValueError(
+                    f"targets.{i}.twin_of: must differ from an earlier target in nothing but its ideal lens, "
+                    f"got {of}"
+                )
         return self
 
     def canonical_json(self) -> str:

@@ -1,4 +1,4 @@
-"""Mitsuba plugins of our own: the opaque material and the shaped aperture.
+"""Mitsuba plugins of our own: the opaque material and the lens.
 
 The material is the pair of lobes that Cycles builds from its Diffuse, Glossy and Fresnel nodes; stock
 ``principled`` (Disney 2012, separable masking) differs from any Cycles node by several per cent.
@@ -9,11 +9,19 @@ Import after a variant is set, then call `register` once.
 # pyright: basic, reportAttributeAccessIssue=false, reportArgumentType=false
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import drjit as dr
 import mitsuba as mi
 import numpy as np
 
+from focuspull.render.backends import mitsuba_lens
 from focuspull.render.build import MIN_ALPHA
+from focuspull.render.spec import LensSpec
+
+MAX_TURNS = 256
+"""Lens points that `ShapedLens` tries for a ray; a lens that lets 5 % pass fails one ray in 500 000."""
 
 
 class Surface(mi.BSDF):
@@ -106,10 +114,11 @@ class Surface(mi.BSDF):
 
 
 class ShapedLens(mi.Sensor):
-    """Thin lens with a polygonal or squeezed aperture; geometry as Mitsuba's ``thinlens``.
+    """Any lens of `spec.LensSpec`; geometry as Mitsuba's ``thinlens``.
 
-    Parameters: ``aperture_radius`` (of the disc of equal area), ``focus_distance``, ``fov`` (horizontal,
-    degrees), ``blades`` (0: disc), ``rotation`` (radians), ``squeeze``, ``to_world``, film, sampler.
+    Parameters: ``aperture_radius`` (of the disc of equal area), ``focus_distance``, ``disparity_scale``
+    (inverse distance per unit of disparity), ``fov`` (horizontal, degrees), ``lens`` (JSON), ``to_world``,
+    film, sampler.
     """
 
     def __init__(self, props: mi.Properties) -> None:
@@ -118,30 +127,56 @@ class ShapedLens(mi.Sensor):
         self.m_needs_sample_3 = True
         self.radius = float(props["aperture_radius"])
         self.focus = float(props["focus_distance"])
-        self.blades = int(props["blades"])
-        self.rotation = float(props["rotation"])
-        self.squeeze = float(props["squeeze"])
+        self.scale = float(props["disparity_scale"])
+        self.lens = LensSpec.model_validate_json(props["lens"])
         self.half_width = float(np.tan(np.radians(float(props["fov"])) / 2))
 
     def needs_aperture_sample(self):
         return True
 
-    def _aperture_point(self, sample):
-        """Uniform over the shape as points in front of the focus show it: metres, x to the right and y up."""
-        if self.blades == 0:
+    def _outline_point(self, sample):
+        """Uniform over the outline, or over a disc around rounded blades; see `mitsuba_lens`."""
+        lens = self.lens
+        if not lens.has_corners:
             p = mi.warp.square_to_uniform_disk_concentric(sample)
+        elif lens.roundness > 0:
+            p = mi.warp.square_to_uniform_disk_concentric(sample) * mitsuba_lens.circumradius(lens)
         else:
-            step = 2 * np.pi / self.blades
-            circumradius = np.sqrt(2 * np.pi / (self.blades * np.sin(step)))
-            side = dr.floor(sample.x * self.blades)
-            edge = sample.x * self.blades - side
-            reach = dr.sqrt(sample.y) * float(circumradius)
-            a, b = side * step + self.rotation, (side + 1) * step + self.rotation
+            rotation, step = math.radians(lens.rotation_deg), 2 * np.pi / lens.blades
+            side = dr.floor(sample.x * lens.blades)
+            edge = sample.x * lens.blades - side
+            reach = dr.sqrt(sample.y) * mitsuba_lens.circumradius(lens)
+            a, b = side * step + rotation, (side + 1) * step + rotation
             p = mi.Point2f(
                 reach * dr.lerp(dr.cos(a), dr.cos(b), edge), reach * dr.lerp(dr.sin(a), dr.sin(b), edge)
             )
-        stretch = float(np.sqrt(self.squeeze))
-        return mi.Point2f(p.x / stretch, p.y * stretch) * self.radius
+        stretch = math.sqrt(lens.squeeze)
+        return mi.Point2f(p.x / stretch, p.y * stretch)
+
+    def _lens_point(self, sample, at):
+        """A lens point, spread as the lens's reference is for this film point, and the weight over it.
+
+        The light of such points needs no further division, so exposure comes out right without anybody
+        knowing the open area. Points are drawn until one is accepted: the first is ``sample`` and so
+        stratified, the others follow from its bits.
+        """
+        if self.lens.is_native_in_cycles:  # nothing within the outline is dark
+            return self._outline_point(sample), mi.Float(1)
+
+        def is_searching(turn, first, second, sample, p, weight):
+            return (turn < MAX_TURNS) & (weight < 0)
+
+        def search(turn, first, second, sample, p, weight):
+            p = self._outline_point(sample)
+            passed, reference = mitsuba_lens.transmission(self.lens, p, at)
+            first, second = mi.sample_tea_32(first, second)
+            weight = dr.select(_unit(first) < reference, passed / dr.maximum(reference, 1e-20), weight)
+            first, second = mi.sample_tea_32(first, second)
+            return turn + 1, first, second, mi.Point2f(_unit(first), _unit(second)), p, weight
+
+        start = (mi.UInt32(0), *_bits(sample), mi.Point2f(sample), mi.Point2f(0), mi.Float(-1))
+        *_, p, weight = dr.while_loop(start, is_searching, search)
+        return p, dr.maximum(weight, 0)
 
     def sample_ray(self, time, wavelength_sample, position_sample, aperture_sample, active=True):
         size = self.film().crop_size()
@@ -149,18 +184,32 @@ class ShapedLens(mi.Sensor):
         # Mitsuba's camera looks along +z with +x to the left.
         x = (1 - 2 * position_sample.x) * self.half_width
         y = (1 - 2 * position_sample.y) * self.half_width * aspect
+        corner = self.half_width * math.hypot(1, aspect)
+        picture, weight = self._lens_point(aperture_sample, mi.Point2f(-x / corner, y / corner))
         # A point in front of the focus is shifted away from the lens point that sees it, and there the
         # spec wants the picture of the aperture upright: so the lens point is minus the picture's point.
-        lens = self._aperture_point(aperture_sample)
+        lens = picture * self.radius
         origin = mi.Point3f(lens.x, -lens.y, 0)
-        aim = mi.Point3f(x, y, 1) * self.focus
+        shifts = mitsuba_lens.focus_shift(self.lens, picture)
+        color = mi.Color3f(weight)
+        if shifts is None:
+            direction = mi.Vector3f(mi.Point3f(x, y, 1) * self.focus - origin)
+        else:
+            shift = shifts[1]
+            if self.lens.axial_chromatic != 0:  # a ray is of one colour
+                first, second = _bits(aperture_sample)
+                channel = mi.UInt32(3 * _unit(mi.sample_tea_32(second, first)[1]))
+                shift = dr.select(channel == 0, shifts[0], dr.select(channel == 1, shift, shifts[2]))
+                color = mi.Color3f(*(dr.select(channel == i, 3 * weight, 0) for i in range(3)))
+            # The inverse distance in focus may be negative: such rays meet behind the lens.
+            direction = mi.Vector3f(x, y, 1) - mi.Vector3f(origin) * (1 / self.focus + self.scale * shift)
         to_world = self.world_transform()
         ray = mi.Ray3f()
         ray.time = time
         ray.wavelengths = []
         ray.o = to_world @ origin
-        ray.d = to_world @ dr.normalize(mi.Vector3f(aim - origin))
-        return ray, mi.Color3f(1)
+        ray.d = to_world @ dr.normalize(direction)
+        return ray, color
 
     def sample_ray_differential(self, time, wavelength_sample, position_sample, aperture_sample, active=True):
         ray, weight = self.sample_ray(time, wavelength_sample, position_sample, aperture_sample, active)
@@ -174,7 +223,17 @@ class ShapedLens(mi.Sensor):
         return mi.ScalarBoundingBox3f()
 
     def to_string(self):
-        return f"FocuspullLens[blades={self.blades}, squeeze={self.squeeze}]"
+        return f"FocuspullLens[{self.lens.label}]"
+
+
+def _bits(sample) -> Any:
+    """The two numbers of a sample in 32 bits each."""
+    return mi.UInt32(sample.x * 2.0**32), mi.UInt32(sample.y * 2.0**32)
+
+
+def _unit(bits):
+    """32 random bits as a number in [0, 1)."""
+    return mi.Float(bits >> 8) * 2.0**-24
 
 
 def register() -> None:

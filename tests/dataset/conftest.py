@@ -20,6 +20,7 @@ from focuspull.dataset.clip import (
     ClipMeta,
     DisparityMeta,
     RendererMeta,
+    SamplingMeta,
     TargetMeta,
     encode_clip,
 )
@@ -57,6 +58,9 @@ def make_meta(
                 lens_radius_m=tuple(radius_m),
                 f_number=_finite_or_none(optics.f_number(FOCAL_MM, radius_m)),
                 lens={"blades": 0},
+                lens_label="disc",
+                domain="linear_hdr",
+                twin_of=None,
             )
         )
     return ClipMeta(
@@ -80,6 +84,11 @@ def make_meta(
         instances={"disc": 1},
         renderer=RendererMeta(
             backend="discs", backend_version="1.0", variant="cpu", focuspull_version="0.1.0"
+        ),
+        sampling=SamplingMeta(
+            method="separate",
+            samples=(64.0,) * (1 + len(targets)),
+            noise_floor_db=(45.0, *(40.0 + p for p in range(len(targets)))),
         ),
     )
 

@@ -104,6 +104,7 @@ def test_wrong_metadata_is_one_line_naming_the_field(
         ("k", (1.0,), "bokeh0.k needs one entry per frame, 3, got 1"),
         ("focus_disparity", (0.0, 1.5, 1.0), "less than or equal to 1"),
         ("focus_distance_m", (1.0, float("inf"), 1.0), "finite number"),
+        ("twin_of", "bokeh1", "bokeh0.twin_of must name an earlier target, got bokeh1"),
         ("name", "bokeh1", "targets must be named ['bokeh0', 'bokeh1'] in this order"),
     ],
 )

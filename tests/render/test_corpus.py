@@ -10,11 +10,20 @@ import yaml
 from pydantic import ValidationError
 
 from focuspull.dataset.errors import UserError
+from focuspull.render.backends import cycles
 from focuspull.render.build import build
 from focuspull.render.corpus import CorpusSpec, load_corpus, shipped_specs
 from focuspull.render.families import FAMILIES
 from focuspull.render.randomize import randomize
-from focuspull.render.spec import AreaLight, Card, HdriEnvironment, Model, PushInPath, SceneSpec
+from focuspull.render.spec import (
+    AreaLight,
+    Card,
+    HdriEnvironment,
+    LensSpec,
+    Model,
+    PushInPath,
+    SceneSpec,
+)
 
 WORLD = {
     "objects": [
@@ -82,6 +91,26 @@ def test_overrides_set_dotted_fields() -> None:
         ({"targets": [{"k_at_1024": 8, "focus": [1.5]}]}, "targets.0.focus"),
         ({"targets": [{"k_at_1024": 8, "focus": ["bal"]}]}, "'bal' is neither a role"),
         ({"targets": [{"k_at_1024": 8, "focus": [0.5], "lens": {"blades": 2}}]}, "blades must be 0"),
+        (
+            {"targets": [{"k_at_1024": 8, "focus": [0.5], "twin": True}]},
+            "targets.0: twin is for a lens that is not ideal: set lens, or take twin away",
+        ),
+        (
+            {"targets": [{"k_at_1024": 8, "focus": [0.5], "lens": {"blades": 6}, "twin": True}] * 33},
+            "targets: 66 with their twins, at most 64 are possible",
+        ),
+        (
+            {"backend": "cycles", "targets": [{"k_at_1024": 8, "focus": [0.5], "lens": {"cat_eye": 1}}]},
+            "targets.0.lens.cat_eye: Cycles has no such lens. Use backend: mitsuba.",
+        ),
+        (
+            {"backend": "cycles", "targets": [{"k_at_1024": 8, "focus": [0.5], "domain": "encoded8"}]},
+            "targets.0.domain: Cycles blurs light only, not encoded8. Use backend: mitsuba.",
+        ),
+        (
+            {"backend": "cycles", "quality": {"noise_floor_db": 40}},
+            "quality.noise_floor_db: Cycles does not measure its noise. Use backend: mitsuba.",
+        ),
         ({"backend": "blender"}, "field 'backend': Input should be 'mitsuba' or 'cycles', got 'blender'"),
         ({"scenes": [{"family": "forest"}]}, "'forest'"),
         ({"seed": -1}, "field 'seed'"),
@@ -267,6 +296,28 @@ def test_k_ramps_and_focus_pulls_are_per_frame() -> None:
     (target,) = randomize(load_corpus("tiny", overrides).spec, 0).targets
     assert target.k_at_1024 == (8, 10, 12, 14, 16)
     assert [(key.frame, key.disparity) for key in target.focus] == [(0, 0.25), (2, 0.5), (4, 1.0)]
+
+
+def test_a_twin_follows_its_target_and_changes_no_other() -> None:
+    ranges = "{{k_at_1024: [8, 32], focus: [subject, background], lens: {{blades: 6}}, twin: {}}}"
+    plain, twins = (
+        randomize(load_corpus("demo", {"targets": f"[{text}, {text}]"}).spec, 0).targets
+        for text in (ranges.format("false"), ranges.format("true"))
+    )
+    assert [target.twin_of for target in twins] == [None, 0, None, 2]
+    assert twins[::2] == plain
+    for target, twin in zip(twins[::2], twins[1::2], strict=True):
+        assert twin.lens.is_ideal
+        assert (twin.k_at_1024, twin.focus) == (target.k_at_1024, target.focus)
+
+
+def test_cycles_refuses_what_only_mitsuba_has_before_it_loads_anything() -> None:
+    changes = {"backend": "cycles", "targets": [{"k_at_1024": 8, "focus": [0.5]}]}
+    scene = randomize(CorpusSpec.model_validate(document(**changes)), 0)
+    faulty = scene.targets[0].model_copy(update={"lens": LensSpec(obstruction=0.5)})
+    built = build(scene.model_copy(update={"targets": (*scene.targets, faulty)}), {})
+    with pytest.raises(UserError, match=r"^targets\.1\.lens\.obstruction: .* Use backend: mitsuba\.$"):
+        cycles.open_session(built, threads=1)
 
 
 def test_more_focus_places_than_frames_are_refused() -> None:

@@ -195,6 +195,16 @@ FOCUS = [{"frame": 0, "disparity": 0.5}]
         ("world.lights.0.direction", [0, 0, 0], "direction must not be zero"),
         ("world.camera.path.look_at_m", [0, -5, 9], "must not look straight up or down"),
         ("targets.1.lens.blades", 2, "blades must be 0 .* got 2"),
+        ("targets.1.lens", {"roundness": 0.5}, "roundness is for blades: set blades"),
+        ("targets.1.lens", {"vignetting": True}, "vignetting is for a cat_eye: set cat_eye"),
+        ("targets.1.lens", {"cat_eye_radius": 1.2}, "cat_eye_radius is for a cat_eye: set cat_eye"),
+        ("targets.1.lens", {"cat_eye": 1.1}, "less than or equal to 1"),
+        ("targets.1.lens", {"obstruction": 1}, "less than or equal to 0.9"),
+        ("targets.1.lens", {"apodization_ev": -1}, "greater than or equal to 0"),
+        ("targets.1.lens", {"spherical": -2}, "greater than or equal to -1"),
+        ("targets.1.domain", "srgb", "'linear_hdr' or 'encoded8'"),
+        ("targets.1.twin_of", 0, "targets.1.twin_of: must differ from an earlier target in nothing .* got 0"),
+        ("targets.0.twin_of", 1, "targets.0.twin_of: must differ from an earlier target .* got 1"),
         ("targets.0.focus", [{"frame": 0}], "exactly one of 'disparity' and 'subject'"),
         (
             "targets.0.focus",
@@ -210,6 +220,41 @@ FOCUS = [{"frame": 0, "disparity": 0.5}]
 def test_mistakes_are_refused(path, value, message):
     with pytest.raises(ValidationError, match=message):
         spec.SceneSpec.model_validate(changed(path, value))
+
+
+def test_a_twin_differs_in_its_lens_alone():
+    of = SCENE.targets[1]
+    scene = SCENE.model_copy(update={"targets": (*SCENE.targets, of.twin(1))})
+    assert spec.SceneSpec.model_validate_json(scene.canonical_json()) == scene
+    twin = scene.targets[2]
+    assert twin.lens.is_ideal
+    assert (twin.k_at_1024, twin.focus, twin.domain) == (of.k_at_1024, of.focus, of.domain)
+
+
+@pytest.mark.parametrize(
+    ("fields", "label", "is_ideal", "is_native"),
+    [
+        ({}, "disc", True, True),
+        ({"rotation_deg": 30}, "disc", True, True),
+        ({"blades": 6}, "6 blades", False, True),
+        ({"squeeze": 1.8}, "disc, squeeze 1.8", False, True),
+        ({"blades": 6, "cat_eye": 0.5}, "6 blades, cat-eye 0.5", False, False),
+        ({"blades": 9, "roundness": 0.7}, "9 blades, roundness 0.7", False, False),
+        ({"cat_eye": 1, "vignetting": True}, "disc, cat-eye 1, vignetting", False, False),
+        ({"obstruction": 0.4}, "disc, ring 0.4", False, False),
+        ({"apodization_ev": 6}, "disc, apodization EV 6", False, False),
+        (
+            {"spherical": -0.05, "axial_chromatic": 0.01},
+            "disc, spherical -0.05, axial chromatic 0.01",
+            False,
+            False,
+        ),
+    ],
+)
+def test_a_lens_knows_its_name_and_who_can_render_it(fields, label, is_ideal, is_native):
+    lens = spec.LensSpec(**fields)
+    assert (lens.label, lens.is_ideal, lens.is_native_in_cycles) == (label, is_ideal, is_native)
+    assert (spec.cycles_problem([(lens, "linear_hdr")], spec.QualitySpec()) is None) == is_native
 
 
 def test_noise_seeds_differ_by_scene_frame_target_and_pass():
