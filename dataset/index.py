@@ -50,6 +50,12 @@ SCHEMA = pa.schema(
         ("backend", pa.string()),
         ("backend_version", pa.string()),
         ("variant", pa.string()),
+        ("method", pa.string()),  # how targets were rendered: separate, rebinned or planes
+        (
+            "noise_floor_db_aif",
+            pa.float64(),
+        ),  # estimated PSNR against the converged video; null: not measured
+        ("noise_floor_db", pa.list_(pa.float64())),  # of each target
         ("render_seconds", pa.float64()),  # wall clock; null if the row was rebuilt
         ("render_cpu_seconds", pa.float64()),
         ("bytes", pa.int64()),  # of the members' contents
@@ -91,6 +97,9 @@ def index_row(shard: str, clip: ClipEntry, meta: ClipMeta, record: Mapping[str, 
         "backend": meta.renderer.backend,
         "backend_version": meta.renderer.backend_version,
         "variant": meta.renderer.variant,
+        "method": meta.sampling.method,
+        "noise_floor_db_aif": meta.sampling.noise_floor_db[0],
+        "noise_floor_db": list(meta.sampling.noise_floor_db[1:]),
         **{column: record.get(column) for column in RECORD_COLUMNS},
         "bytes": sum(member.size for member in clip.members),
     }

@@ -20,6 +20,7 @@ from focuspull.dataset.commands import examples, natural, positive
 from focuspull.dataset.errors import UserError
 
 if TYPE_CHECKING:
+    from focuspull.dataset.clip import SamplingMeta
     from focuspull.render.corpus import LoadedCorpus
     from focuspull.render.farm import Progress
     from focuspull.render.worker import Job
@@ -297,6 +298,7 @@ def _plan(arguments: argparse.Namespace) -> int:
         f"{arguments.threads} thread(s), {timing.variant}; the rest of a clip takes "
         f"{timing.wall_s - timing.frames_wall_s:.1f} s"
     )
+    print(f"sampling  {_sampling_text(timing.sampling)}")
     num_parallel = max(1, min(num_cores() // arguments.threads, len(left)))
     wall_s = clip_wall_s * -(-len(left) // num_parallel)
     print(
@@ -312,16 +314,28 @@ def _plan(arguments: argparse.Namespace) -> int:
 def _still(arguments: argparse.Namespace) -> int:
     from focuspull.dataset.clip import frame_member, stream_names
     from focuspull.render.corpus import load_corpus
+    from focuspull.render.worker import Timing
 
     loaded = load_corpus(arguments.spec, arguments.overrides)
     folder = arguments.out.absolute()
     job = _job(loaded, arguments.clip, arguments.frame, folder, arguments.threads, "still")
     _do(job)
+    timing = Timing.model_validate_json(job.timing_path.read_bytes())
     job.timing_path.unlink()
     for stream in stream_names(len(job.scene.targets)):
         member = frame_member(stream, arguments.frame, job.scene.film.num_frames)
         print(arguments.out / f"{job.key}.{member}")
+    print(_sampling_text(timing.sampling), file=sys.stderr)
     return 0
+
+
+def _sampling_text(sampling: SamplingMeta) -> str:
+    floors = ["not measured" if db is None else f"{db:.1f} dB" for db in sampling.noise_floor_db]
+    samples = [f"{count:.0f}" for count in sampling.samples]
+    return (
+        f"targets {sampling.method}; paths per pixel, AIF and targets: {' '.join(samples)}; "
+        f"noise floor: {' '.join(floors) if len(set(floors)) > 1 else floors[0]}"
+    )
 
 
 def _debug(arguments: argparse.Namespace) -> int:

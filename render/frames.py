@@ -8,19 +8,22 @@ tracks and so the lens; then light, all-in-focus and every target.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from focuspull.dataset import optics
 from focuspull.dataset.errors import UserError
-from focuspull.render import spec
+from focuspull.render import noise, spec
 from focuspull.render.build import Built
 
 MAX_FOCUS_DISTANCE_M = 1e6
 """Stands for infinity in the renderers; at 1000 km a lens of 0.5 m radius blurs by less than 1e-3 px."""
+
+Method = Literal["separate", "rebinned", "planes"]
+"""How targets are rendered: each by itself, all from one set of rays, or as planes (cards only)."""
 
 BLACK = 1e-3
 """An image without a brighter value is black; OIDN turns exact zeros into values up to 6e-4."""
@@ -30,11 +33,32 @@ WELL_IN_VIEW = 2e-3
 
 @dataclass(frozen=True)
 class Aperture:
-    """A lens at one frame: pupil radius and focus distance in metres, and its shape."""
+    """An open lens at one frame.
 
-    radius_m: float
-    focus_distance_m: float
+    Attributes:
+        k: Blur radius in pixels per unit of disparity, positive.
+        focus_disparity: Disparity of the plane in focus.
+        focal_px: Focal length in pixels.
+        disparity_map: The clip's map between disparity and depth.
+        lens: Shape and faults of the lens.
+    """
+
+    k: float
+    focus_disparity: float
+    focal_px: float
+    disparity_map: optics.DisparityMap
     lens: spec.LensSpec
+
+    @property
+    def radius_m(self) -> float:
+        """Radius of the disc with the aperture's area, metres."""
+        return float(optics.lens_radius_from_k(self.k, self.focal_px, self.disparity_map))
+
+    @property
+    def focus_distance_m(self) -> float:
+        """Distance of the plane in focus, metres; `MAX_FOCUS_DISTANCE_M` stands for infinity."""
+        distance = optics.focus_distance_m(self.focus_disparity, self.disparity_map)
+        return float(np.minimum(distance, MAX_FOCUS_DISTANCE_M))
 
 
 @dataclass(frozen=True)
@@ -44,6 +68,23 @@ class View:
     aperture: Aperture | None
     samples: int
     stream: int
+    domain: spec.BlurDomain = "linear_hdr"
+
+
+@dataclass(frozen=True)
+class Image:
+    """A rendered view.
+
+    Attributes:
+        pixels: ``[H, W, 3]`` float32, scene-linear.
+        squared_error: Mean squared error to be expected between this and the converged image, both
+            display-encoded; None: not measured.
+        samples: Paths per pixel that were spent.
+    """
+
+    pixels: NDArray[np.float32]
+    squared_error: float | None
+    samples: int
 
 
 class Session(Protocol):
@@ -55,8 +96,12 @@ class Session(Protocol):
         """Planar depth in metres (``inf``: sky) and instance ids at pixel centres, ``[H, W]`` each."""
         ...
 
-    def render(self, frame: int, views: Sequence[View]) -> list[NDArray[np.float32]]:
-        """Scene-linear images ``[H, W, 3]`` of a frame, in the order of ``views``."""
+    def plan(self, frames: Sequence[Sequence[View]]) -> Method:
+        """Chooses how to render the clip from the views of all its frames, and names the method."""
+        ...
+
+    def render(self, frame: int, views: Sequence[View]) -> list[Image]:
+        """The images of a frame, in the order of ``views``; `plan` was called before."""
         ...
 
 
@@ -76,6 +121,10 @@ class Frames:
         focal_px: Focal length in pixels.
         camera_to_world: ``[T, 4, 4]``, the camera looks along -Z.
         variant: What exactly rendered it, e.g. ``llvm_ad_rgb``.
+        method: How the targets were rendered: ``separate``, ``rebinned`` or ``planes``.
+        noise_floor_db: AIF, then each target: estimated PSNR of the 8-bit video against the converged one;
+            None: not measured.
+        samples: AIF, then each target: paths per pixel, mean over the frames.
     """
 
     numbers: tuple[int, ...]
@@ -89,6 +138,9 @@ class Frames:
     focal_px: float
     camera_to_world: NDArray[np.float64]
     variant: str
+    method: Method
+    noise_floor_db: tuple[float | None, ...]
+    samples: tuple[float, ...]
 
 
 def render_frames(session: Session, built: Built, frames: Sequence[int] | None = None) -> Frames:
@@ -109,19 +161,34 @@ def render_frames(session: Session, built: Built, frames: Sequence[int] | None =
     k = optics.k_at_width([t.k_at_1024 for t in scene.targets], film.width)
     camera = scene.world.camera
     focal_px = optics.focal_length_px(camera.focal_length_mm, camera.sensor_width_mm, film.width)
-    radius = optics.lens_radius_from_k(k, focal_px, disparity_map)
-    distance = np.minimum(optics.focus_distance_m(focus, disparity_map), MAX_FOCUS_DISTANCE_M)
 
-    numbers = tuple(range(film.num_frames)) if frames is None else tuple(frames)
-    images = []
-    for frame in numbers:
-        views = [View(None, scene.quality.aif_samples, 0)]
-        for p, target in enumerate(scene.targets):
+    lenses = [
+        [
+            Aperture(float(k[p, frame]), float(focus[p, frame]), focal_px, disparity_map, target.lens)
             # A lens of radius 0 is the pinhole; it still is a render of its own, with its own noise.
-            aperture = Aperture(float(radius[p, frame]), float(distance[p, frame]), target.lens)
-            views.append(View(aperture if k[p, frame] > 0 else None, scene.quality.bokeh_samples, p + 1))
-        images.append([_checked(image, frame) for image in session.render(frame, views)])
-    streams = [np.stack(stream) for stream in zip(*images, strict=True)]
+            if k[p, frame] > 0
+            else None
+            for p, target in enumerate(scene.targets)
+        ]
+        for frame in range(film.num_frames)
+    ]
+    quality = scene.quality
+    views = [
+        [
+            View(None, quality.aif_samples, 0),
+            *(
+                View(aperture, quality.bokeh_samples, p + 1, target.domain)
+                for p, (aperture, target) in enumerate(zip(apertures, scene.targets, strict=True))
+            ),
+        ]
+        for apertures in lenses
+    ]
+    method = session.plan(views)
+    numbers = tuple(range(film.num_frames)) if frames is None else tuple(frames)
+    images = [[_checked(image, frame) for image in session.render(frame, views[frame])] for frame in numbers]
+    streams = [np.stack([image.pixels for image in stream]) for stream in zip(*images, strict=True)]
+    errors = [[image.squared_error for image in stream] for stream in zip(*images, strict=True)]
+    samples = [[image.samples for image in stream] for stream in zip(*images, strict=True)]
     chosen = list(numbers)
     return Frames(
         numbers=numbers,
@@ -135,6 +202,9 @@ def render_frames(session: Session, built: Built, frames: Sequence[int] | None =
         focal_px=focal_px,
         camera_to_world=np.stack([built.camera(frame) for frame in numbers]),
         variant=session.variant,
+        method=method,
+        noise_floor_db=tuple(_noise_floor_db(stream) for stream in errors),
+        samples=tuple(float(np.mean(stream)) for stream in samples),
     )
 
 
@@ -203,9 +273,16 @@ def split_samples(samples: int, passes: int) -> int:
     return max(1, -(-samples // passes))
 
 
-def _checked(image: NDArray, frame: int) -> NDArray[np.float32]:
-    if not np.isfinite(image).all():
-        raise FloatingPointError(f"frame {frame}: {int((~np.isfinite(image)).sum())} values are not finite")
-    if image.max() < BLACK:
+def _checked(image: Image, frame: int) -> Image:
+    pixels = image.pixels
+    if not np.isfinite(pixels).all():
+        raise FloatingPointError(f"frame {frame}: {int((~np.isfinite(pixels)).sum())} values are not finite")
+    if pixels.max() < BLACK:
         raise FloatingPointError(f"frame {frame}: is all black. Add light to the scene")
-    return np.maximum(image, 0.0).astype(np.float32)
+    return replace(image, pixels=np.maximum(pixels, 0.0).astype(np.float32))
+
+
+def _noise_floor_db(squared_errors: Sequence[float | None]) -> float | None:
+    """Of a video whose frames have these squared errors."""
+    known = [error for error in squared_errors if error is not None]
+    return noise.floor_db(float(np.mean(known))) if len(known) == len(squared_errors) else None

@@ -37,6 +37,7 @@ from focuspull.dataset.clip import (
     ClipMeta,
     DisparityMeta,
     RendererMeta,
+    SamplingMeta,
     TargetMeta,
     canonical_json,
     encode_clip,
@@ -48,7 +49,7 @@ from focuspull.dataset.files import TEMPORARY_PREFIX, write_atomic
 from focuspull.dataset.shards import stage_clip
 from focuspull.render.backends import get_backend
 from focuspull.render.build import SKY_ID, Built, build
-from focuspull.render.frames import Frames, Session, View, render_frames
+from focuspull.render.frames import Frames, Image, Method, Session, View, render_frames
 from focuspull.render.spec import Model, SceneSpec
 
 EXIT_BUG, EXIT_USER, EXIT_OUTPUT = 1, 2, 3
@@ -104,13 +105,17 @@ class Job(Model):
 
 
 class Timing(Model):
-    """Seconds that a ``still`` took: wall clock and CPU, of the whole job and of the light of its frames."""
+    """What a ``still`` took, and got.
+
+    Seconds of wall clock and CPU, of the whole job and of the light of its frames; `SamplingMeta`.
+    """
 
     wall_s: float
     cpu_s: float
     frames_wall_s: float
     frames_cpu_s: float
     variant: str
+    sampling: SamplingMeta
 
 
 @dataclass(frozen=True)
@@ -287,6 +292,9 @@ def clip_meta(built: Built, frames: Frames, *, key: str, split: str, renderer: R
                 lens_radius_m=tuple(lens_radius_m[p].tolist()),
                 f_number=_finite_or_none(f_number[p]),
                 lens=target.lens.model_dump(mode="json"),
+                lens_label=target.lens.label,
+                domain=target.domain,
+                twin_of=None if target.twin_of is None else f"bokeh{target.twin_of}",
             )
             for p, target in enumerate(scene.targets)
         ),
@@ -307,7 +315,12 @@ def clip_meta(built: Built, frames: Frames, *, key: str, split: str, renderer: R
         ),
         instances={item.name: item.instance for item in built.items if item.instance != SKY_ID},
         renderer=renderer,
+        sampling=_sampling(frames),
     )
+
+
+def _sampling(frames: Frames) -> SamplingMeta:
+    return SamplingMeta(method=frames.method, samples=frames.samples, noise_floor_db=frames.noise_floor_db)
 
 
 def _finite_or_none(values: NDArray[np.float64]) -> tuple[float | None, ...]:
@@ -329,7 +342,10 @@ class _TimedSession:
     def truth(self, frame: int) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
         return self.session.truth(frame)
 
-    def render(self, frame: int, views: Sequence[View]) -> list[NDArray[np.float32]]:
+    def plan(self, frames: Sequence[Sequence[View]]) -> Method:
+        return self.session.plan(frames)
+
+    def render(self, frame: int, views: Sequence[View]) -> list[Image]:
         wall, cpu = time.monotonic(), _cpu_s()
         images = self.session.render(frame, views)
         self.wall_s += time.monotonic() - wall
@@ -363,6 +379,7 @@ def _write_stills(job: Job, built: Built, session: Session, started: float) -> N
             frames_wall_s=timed.wall_s,
             frames_cpu_s=timed.cpu_s,
             variant=frames.variant,
+            sampling=_sampling(frames),
         )
         write_atomic(job.timing_path, canonical_json(timing.model_dump(mode="json")))
 

@@ -41,7 +41,12 @@ def in_child(function: Callable[..., Result], *args: Any, env: dict[str, str] | 
     """
     with tempfile.TemporaryDirectory(prefix="focuspull-test-") as folder:
         result = Path(folder) / "result.pickle"
-        call = pickle.dumps((function.__module__, function.__qualname__, args, str(result)))
+        module = function.__module__
+        if module == "__main__":  # a benchmark, run by ``python -m``
+            spec_of_main = sys.modules["__main__"].__spec__
+            assert spec_of_main is not None
+            module = spec_of_main.name
+        call = pickle.dumps((module, function.__qualname__, args, str(result)))
         done = subprocess.run(
             [sys.executable, "-P", __file__],
             input=call,

@@ -9,6 +9,7 @@ import tempfile
 import numpy as np
 import pytest
 
+from focuspull.dataset.optics import DisparityMap, focus_disparity, k_from_lens_radius
 from focuspull.render import spec
 from focuspull.render.corpus import load_corpus
 from focuspull.render.frames import Aperture, Frames, View
@@ -65,16 +66,26 @@ def test_another_seed_is_other_noise_of_the_same_picture(backend):
 # --- A session keeps the scene; what changes between renders must be seen ----------------------
 
 
+DEPTH = DisparityMap(2.0, 20.0)
+FOCAL_PX = 64 * 50 / 36
+
+
+def aperture(radius_m: float, distance_m: float, **lens: float) -> Aperture:
+    k = float(k_from_lens_radius(radius_m, FOCAL_PX, DEPTH))
+    focus = float(focus_disparity(distance_m, DEPTH))
+    return Aperture(k, focus, FOCAL_PX, DEPTH, spec.LensSpec.model_validate(lens))
+
+
 VIEWS = (
     View(None, 4, 0),
     View(None, 9, 0),
     View(None, 9, 1),
-    View(Aperture(0.05, 6.0, spec.LensSpec()), 9, 1),
-    View(Aperture(0.05, 8.0, spec.LensSpec()), 9, 1),
-    View(Aperture(0.1, 8.0, spec.LensSpec()), 9, 1),
-    View(Aperture(0.1, 8.0, spec.LensSpec(blades=5)), 9, 1),
-    View(Aperture(0.1, 8.0, spec.LensSpec(blades=5, rotation_deg=30)), 9, 1),
-    View(Aperture(0.1, 8.0, spec.LensSpec(squeeze=1.5)), 9, 1),
+    View(aperture(0.05, 6.0), 9, 1),
+    View(aperture(0.05, 8.0), 9, 1),
+    View(aperture(0.1, 8.0), 9, 1),
+    View(aperture(0.1, 8.0, blades=5), 9, 1),
+    View(aperture(0.1, 8.0, blades=5, rotation_deg=30), 9, 1),
+    View(aperture(0.1, 8.0, squeeze=1.5), 9, 1),
     View(None, 4, 0),
 )
 """Each differs from the one before in one thing: samples, seed, lens, focus, radius, blades, turn, shape."""
@@ -87,7 +98,7 @@ def render_views(backend: str, text: str, numbers: list[int], with_truth: bool) 
     for number in numbers:
         if with_truth:
             session.truth(0)
-        images.extend(session.render(0, [VIEWS[number]]))
+        images.extend(image.pixels for image in session.render(0, [VIEWS[number]]))
     return images
 
 

@@ -68,6 +68,9 @@ def test_metadata_has_the_optics_of_the_frames(wee: str, tmp_path: Path):
         focal_px=64 * 50 / 36,
         camera_to_world=np.stack([built.camera(0.0), built.camera(1.0)]),
         variant="none",
+        method="rebinned",
+        noise_floor_db=(45.0, 40.0, None),
+        samples=(64.0, 32.0, 32.0),
     )
     meta = clip_meta(built, frames, key="clip-000007", split="val", renderer=RENDERER)
     first, second = meta.targets
@@ -82,6 +85,7 @@ def test_metadata_has_the_optics_of_the_frames(wee: str, tmp_path: Path):
     assert first.k_at_1024 == pytest.approx((80.0, 96.0))
     assert first.focus_distance_m == pytest.approx((2.0, 4.0))
     # K = f_px R span, N = f / 2R, with span 0.5 per metre and f_px = 88.9.
+    assert (first.lens_label, first.domain, first.twin_of) == ("disc", "linear_hdr", None)
     assert first.lens_radius_m == pytest.approx((5 / (64 * 50 / 36 * 0.5), 6 / (64 * 50 / 36 * 0.5)))
     assert first.f_number == pytest.approx(tuple(0.05 / (2 * radius) for radius in first.lens_radius_m))
     assert second.f_number == (None, None) and second.focus_distance_m == (None, None)
