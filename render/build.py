@@ -32,20 +32,29 @@ Pose = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Surface:
-    """A material with its textures loaded; a number stands for itself. ``opacity`` only on cards."""
+    """A material with its textures loaded; a number stands for itself. ``opacity`` only on cards.
+
+    ``emission`` is a texture on unlit cards, already multiplied by the opacity.
+    """
 
     base_color: spec.Color | TextureMap
     roughness: float | TextureMap
     metallic: float
     transmission: float
     ior: float
-    emission: spec.Light3
+    emission: spec.Light3 | TextureMap
     opacity: TextureMap | None = None
 
     @property
     def emits(self) -> bool:
         """Whether the surface is a light source and nothing else."""
-        return max(self.emission) > 0
+        return isinstance(self.emission, TextureMap) or max(self.emission) > 0
+
+    @property
+    def mean_emission(self) -> float:
+        """Radiance averaged over channels and texels."""
+        light = self.emission
+        return float(np.mean(light.pixels if isinstance(light, TextureMap) else light))
 
 
 @dataclass(frozen=True)
@@ -60,6 +69,7 @@ class Item:
         pose: Object to world at a frame number, which may be fractional.
         moves: Whether the pose depends on the frame.
         is_sun: The sun counts as sky in the ground truth.
+        is_area_light: A rectangle around its origin, facing +z, that stays where it is.
     """
 
     name: str
@@ -69,6 +79,7 @@ class Item:
     pose: Callable[[float], Pose]
     moves: bool
     is_sun: bool = False
+    is_area_light: bool = False
 
     def surface(self, frame: int) -> Surface:
         """The surface shown at a frame."""
@@ -150,7 +161,10 @@ def _object_item(
         if not coverage.any():
             raise UserError(f"{refs[0].name}: is fully transparent. Give an image with some opaque pixels.")
         mesh = card_mesh(coverage, shape.height_m)
-        surfaces = tuple(_surface(material, files, card=image) for image in images)
+        if shape.unlit:
+            surfaces = tuple(_unlit_surface(image, shape.radiance) for image in images)
+        else:
+            surfaces = tuple(_surface(material, files, card=image) for image in images)
     else:
         mesh = make_mesh(shape, locate(shape.file, files) if isinstance(shape, spec.MeshFile) else None)
         surfaces = (_surface(material, files),)
@@ -199,6 +213,24 @@ def _surface(
     )
 
 
+def _unlit_surface(image: Pixels, radiance: spec.Light3) -> Surface:
+    """An ``[H, W, 4]`` image as light.
+
+    The product with the opacity is taken texel by texel, so that no filter mixes in the colour of what
+    is transparent.
+    """
+    emission = image[..., :3] * image[..., 3:] * np.asarray(radiance, np.float32)
+    return Surface(
+        base_color=(0.0, 0.0, 0.0),
+        roughness=1.0,
+        metallic=0.0,
+        transmission=0.0,
+        ior=1.5,
+        emission=TextureMap(emission, repeats=False),
+        opacity=TextureMap(image[..., 3:], repeats=False),
+    )
+
+
 def _texture(texture: spec.Texture, files: Mapping[str, Path]) -> TextureMap:
     if isinstance(texture, spec.ProceduralTexture):
         return TextureMap(bake(texture), texture.tiles)
@@ -223,7 +255,16 @@ def _light_item(light: spec.AreaLight | spec.SunLight, name: str) -> Item:
     pose = pose @ np.diag([1.0, -1.0, -1.0, 1.0])
     surface = Surface((0.0, 0.0, 0.0), 1.0, 0.0, 0.0, 1.5, emission=radiance)
     is_sun = isinstance(light, spec.SunLight)
-    return Item(name, SKY_ID, mesh, (surface,), lambda frame: pose, moves=False, is_sun=is_sun)
+    return Item(
+        name,
+        SKY_ID,
+        mesh,
+        (surface,),
+        lambda frame: pose,
+        moves=False,
+        is_sun=is_sun,
+        is_area_light=not is_sun,
+    )
 
 
 def _environment_pixels(

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from focuspull.dataset import optics
 from focuspull.dataset.errors import UserError
 from focuspull.render.build import MAX_TRANSPARENT_HITS, MIN_ALPHA, Built, Item, Surface
-from focuspull.render.frames import Aperture, View, shutter_times, split_samples
+from focuspull.render.frames import Aperture, Image, Method, View, shutter_times, split_samples
+from focuspull.render.spec import cycles_problem
 from focuspull.render.textures import TextureMap
 
 TILE_PX = 8192
@@ -60,7 +61,14 @@ def force_variant(variant: str) -> None:
 
 
 def open_session(built: Built, *, threads: int) -> CyclesSession:
-    """Loads a scene."""
+    """Loads a scene.
+
+    Raises:
+        UserError: If the scene asks for what Cycles does not have.
+    """
+    scene = built.scene
+    if problem := cycles_problem([(t.lens, t.domain) for t in scene.targets], scene.quality):
+        raise UserError(problem)
     return CyclesSession(built, import_bpy(), threads)
 
 
@@ -108,7 +116,11 @@ class CyclesSession:
         sky = (depth > SKY_DEPTH_M) | (index == SUN_PASS_INDEX)
         return np.where(sky, np.inf, depth).astype(np.float32), np.where(sky, 0, index).astype(np.uint16)
 
-    def render(self, frame: int, views: Sequence[View]) -> list[NDArray[np.float32]]:
+    def plan(self, frames: Sequence[Sequence[View]]) -> Method:
+        """Cycles renders every target by itself."""
+        return "separate"
+
+    def render(self, frame: int, views: Sequence[View]) -> list[Image]:
         """Averages passes at stratified times in the shutter; each pass is denoised by Cycles."""
         scene = self._built.scene
         times = shutter_times(scene.film, frame)
@@ -121,7 +133,11 @@ class CyclesSession:
                 self._scene.cycles.use_denoising = scene.quality.denoise
                 self._scene.cycles.filter_width = 1.0
                 sums[i] += self._render()["Combined"][..., :3]
-        return [(total / len(times)).astype(np.float32) for total in sums]
+        samples = [split_samples(view.samples, len(times)) * len(times) for view in views]
+        return [
+            Image((total / len(times)).astype(np.float32), None, count)
+            for total, count in zip(sums, samples, strict=True)
+        ]
 
     def prepare(self, frame: int, time: float, aperture: Aperture | None, samples: int, seed: int) -> None:
         """Puts camera, objects, images, lens, samples and seed where they belong."""
@@ -313,10 +329,14 @@ class CyclesSession:
         nodes = _Nodes(material)
         if surface.emits:
             material.cycles.emission_sampling = "FRONT"
-            emission = nodes.add("ShaderNodeEmission", Color=(*surface.emission, 1.0), Strength=1.0)
+            light = self._value(nodes, surface.emission, f"{name}-emission")
+            emission = nodes.add("ShaderNodeEmission", Color=light, Strength=1.0)
             facing = nodes.add("ShaderNodeNewGeometry").outputs["Backfacing"]
             dark = nodes.add("ShaderNodeEmission", Color=(0.0, 0.0, 0.0, 1.0), Strength=0.0)
-            nodes.output("ShaderNodeOutputMaterial", nodes.mix(facing, emission, dark))
+            shader = nodes.mix(facing, emission, dark)
+            if surface.opacity is not None:  # the light has its opacity in it
+                shader = nodes.sum(shader, self._see_through(nodes, surface.opacity, name))
+            nodes.output("ShaderNodeOutputMaterial", shader)
             return material
         color = self._value(nodes, surface.base_color, f"{name}-color")
         roughness = self._value(nodes, _clamped(surface.roughness), f"{name}-roughness")
@@ -330,16 +350,26 @@ class CyclesSession:
             nodes.set(glass.inputs["Roughness"], 0.0 if smooth else roughness)
             shader = glass if shader is None else nodes.mix(surface.transmission, shader, glass)
         if surface.opacity is not None:
-            alpha = self._value(nodes, surface.opacity, f"{name}-opacity")
-            rounded = nodes.add("ShaderNodeMath")
-            rounded.operation = "GREATER_THAN"
-            nodes.set(rounded.inputs[0], alpha)
-            rounded.inputs[1].default_value = 0.5
-            switch = nodes.add("ShaderNodeMix", Factor=0.0, A=alpha, B=rounded.outputs[0])
-            switch.name = CUTOUT_NODE
-            shader = nodes.mix(switch.outputs["Result"], nodes.add("ShaderNodeBsdfTransparent"), shader)
+            alpha = self._opacity(nodes, surface.opacity, name)
+            shader = nodes.mix(alpha, nodes.add("ShaderNodeBsdfTransparent"), shader)
         nodes.output("ShaderNodeOutputMaterial", shader)
         return material
+
+    def _opacity(self, nodes: _Nodes, opacity: TextureMap, name: str) -> Any:
+        """The opacity as a socket; `_cut_hard` makes it round to 0 or 1."""
+        alpha = self._value(nodes, opacity, f"{name}-opacity")
+        rounded = nodes.add("ShaderNodeMath")
+        rounded.operation = "GREATER_THAN"
+        nodes.set(rounded.inputs[0], alpha)
+        rounded.inputs[1].default_value = 0.5
+        switch = nodes.add("ShaderNodeMix", Factor=0.0, A=alpha, B=rounded.outputs[0])
+        switch.name = CUTOUT_NODE
+        return switch.outputs["Result"]
+
+    def _see_through(self, nodes: _Nodes, opacity: TextureMap, name: str) -> Any:
+        """A shader that passes what the opacity leaves, and does nothing else."""
+        black = nodes.add("ShaderNodeEmission", Color=(0.0, 0.0, 0.0, 1.0), Strength=0.0)
+        return nodes.mix(self._opacity(nodes, opacity, name), nodes.add("ShaderNodeBsdfTransparent"), black)
 
     def _opaque(self, nodes: _Nodes, surface: Surface, color: Any, roughness: Any) -> Any:
         def glossy(tint: Any) -> Any:
@@ -411,6 +441,13 @@ class _Nodes:
         self.set(node.inputs[0], factor)
         self._tree.links.new(first.outputs[0], node.inputs[1])
         self._tree.links.new(second.outputs[0], node.inputs[2])
+        return node
+
+    def sum(self, first: Any, second: Any) -> Any:
+        """Both shaders at once."""
+        node = self._tree.nodes.new("ShaderNodeAddShader")
+        self._tree.links.new(first.outputs[0], node.inputs[0])
+        self._tree.links.new(second.outputs[0], node.inputs[1])
         return node
 
     def output(self, kind: str, shader: Any) -> None:

@@ -9,7 +9,9 @@ shadow rays through transparent texels and does not count them as bounces; other
 # pyright: basic, reportAttributeAccessIssue=false
 from __future__ import annotations
 
+import ctypes
 import functools
+import itertools
 import math
 import os
 import subprocess
@@ -22,21 +24,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from focuspull.dataset import optics
+from focuspull.dataset import color, optics
+from focuspull.render import noise
+from focuspull.render.backends.denoise import Denoiser
+from focuspull.render.backends.mitsuba_encoded8 import Encoded8
+from focuspull.render.backends.mitsuba_rebin import Rebinner, pays
 from focuspull.render.build import MAX_TRANSPARENT_HITS, MIN_ALPHA, Built, Item, Pose, Surface
-from focuspull.render.frames import View, shutter_times, split_samples
+from focuspull.render.frames import Aperture, Image, Method, Session, View, shutter_times, split_samples
 from focuspull.render.textures import TextureMap
 
 VARIANT_VARIABLE = "FOCUSPULL_MITSUBA_VARIANT"
-GUIDE_SAMPLES = 16
+GUIDE_SAMPLES = {False: 16, True: 32}
+"""Of separate and of re-binned views; the latter are not denoised themselves."""
 NEAR_CLIP_M = 1e-3
 FAR_CLIP_M = 1e6
 
 # Dr.Jit's own search finds the system's LLVM first, and versions below 18 abort the process when they
 # meet a floating-point minimum. karellen-llvm-core puts a recent one into the environment's lib folder.
 _PROBE = """
+import sys
 import mitsuba as mi
-mi.set_variant("llvm_ad_rgb")
+mi.set_variant(sys.argv[1])
 import drjit as dr
 dr.eval(dr.minimum(mi.Float([1, 2]), mi.Float([2, 1])))
 print(float(mi.render(mi.load_dict(mi.cornell_box()), spp=1).array[0]))
@@ -51,10 +59,11 @@ def find_llvm() -> Path | None:
 
 @functools.cache
 def choose_variant() -> str:
-    """``llvm_ad_rgb`` if it really works, else ``scalar_rgb``, which is said on standard error.
+    """``cuda_ad_rgb`` where there is a GPU, else ``llvm_ad_rgb``, whichever really works.
 
-    The trial is a process of its own because a wrong LLVM aborts instead of raising. A variant forced with
-    ``FOCUSPULL_MITSUBA_VARIANT`` is taken as it is.
+    If none does it is ``scalar_rgb``, which is said on standard error. Trials are processes of their own
+    because a wrong LLVM aborts instead of raising. A variant forced with ``FOCUSPULL_MITSUBA_VARIANT`` is
+    taken as it is.
     """
     llvm = find_llvm()
     if llvm is not None:
@@ -62,12 +71,22 @@ def choose_variant() -> str:
     forced = os.environ.get(VARIANT_VARIABLE)
     if forced:
         return forced
-    # -P: no file in the user's folder may take the place of a module.
-    trial = subprocess.run([sys.executable, "-P", "-c", _PROBE], capture_output=True, check=False)
-    if trial.returncode == 0:
-        return "llvm_ad_rgb"
+    for variant in ("cuda_ad_rgb", "llvm_ad_rgb") if _has_cuda() else ("llvm_ad_rgb",):
+        # -P: no file in the user's folder may take the place of a module.
+        trial = [sys.executable, "-P", "-c", _PROBE, variant]
+        if subprocess.run(trial, capture_output=True, check=False).returncode == 0:
+            return variant
     print("mitsuba: no LLVM works here, so it renders with scalar_rgb, many times slower", file=sys.stderr)
     return "scalar_rgb"
+
+
+def _has_cuda() -> bool:
+    """Whether NVIDIA's driver is installed."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def force_variant(variant: str) -> None:
@@ -93,9 +112,12 @@ def import_mitsuba(threads: int) -> Any:
     return mi
 
 
-def open_session(built: Built, *, threads: int) -> MitsubaSession:
+def open_session(built: Built, *, threads: int) -> Session:
     """Loads a scene."""
-    return MitsubaSession(built, import_mitsuba(threads))
+    mi = import_mitsuba(threads)
+    from focuspull.render.backends.mitsuba_cards import CardSession, is_card_scene
+
+    return CardSession(built, mi) if is_card_scene(built) else MitsubaSession(built, mi)
 
 
 def export_scene(built: Built, frame: int, folder: Path) -> None:
@@ -125,6 +147,8 @@ class MitsubaSession:
         self._changes_surface = any(len(item.surfaces) > 1 for item in built.items)
         # A pass of its own: nested in one kernel, path tracing and guides cost twice the sum of the two.
         self._guide = mi.load_dict({"type": "aov", "aovs": "albedo:albedo,normal:sh_normal"})
+        self._method: Method = "separate"
+        self._forced: Method | None = None
         self._frame = -1
         self._time = math.nan
         self._scene: Any = None
@@ -200,30 +224,125 @@ class MitsubaSession:
         numbers = {_shape_id(item): i + 1 for i, item in enumerate(self._built.items)}
         return [(shape, numbers[shape.id()]) for shape in self._scene.shapes()]
 
-    def render(self, frame: int, views: Sequence[View]) -> list[NDArray[np.float32]]:
-        """Sums passes at stratified times in the shutter, then denoises each image once."""
-        mi, scene = self._mi, self._built.scene
+    def plan(self, frames: Sequence[Sequence[View]]) -> Method:
+        """``rebinned`` where that needs less time for the same noise, else ``separate``."""
+        film = self._built.scene.film
+        apertures = [[view.aperture for view in views if view.aperture is not None] for views in frames]
+        vectorized = not self.variant.startswith("scalar")
+        rebins = vectorized and pays(apertures, (film.height, film.width))
+        self._method = self._forced or ("rebinned" if rebins else "separate")
+        return self._method
+
+    def force_method(self, method: Method) -> None:
+        """Makes `plan` choose this, for comparisons."""
+        self._forced = method
+
+    def render(self, frame: int, views: Sequence[View]) -> list[Image]:
+        """Renders what is to be rendered together, one batch after the other."""
+        encoded = [i for i, view in enumerate(views) if view.domain == "encoded8" and view.aperture]
+        lenses = [i for i, view in enumerate(views) if view.aperture and i not in encoded]
+        together = lenses if self._method == "rebinned" else []
+        batches = [[i] for i in range(len(views)) if i not in together + encoded]
+        batches += [together] if together else []
+        images: dict[int, Image] = {}
+        for batch in batches:
+            rendered = self._render_batch(frame, [views[i] for i in batch], rebinned=batch == together)
+            images.update(zip(batch, rendered, strict=True))
+        if encoded:
+            rendered = self._render_encoded8(frame, [views[i] for i in encoded], images[0].pixels)
+            images.update(zip(encoded, rendered, strict=True))
+        return [images[i] for i in range(len(views))]
+
+    def _render_batch(self, frame: int, views: Sequence[View], *, rebinned: bool) -> list[Image]:
+        """Adds samples in rounds until every view has as little noise as is asked for."""
+        scene, stream = self._built.scene, views[0].stream
+        light = self._batch(views, channels=3, rebinned=rebinned)
+        filters: list[Denoiser | None] = [None] * len(views)
+        if scene.quality.denoise:
+            guides = self._batch(views, channels=6, rebinned=rebinned)
+            self._add(guides, self._guide, frame, GUIDE_SAMPLES[rebinned], (stream, 0))
+            filters = [
+                Denoiser(guides.halves(i).mean(axis=0), prefilter=not rebinned) for i in range(len(views))
+            ]
+        spent, wanted = 0, max(view.samples for view in views)
+        for turn in itertools.count(1):
+            spent += self._add(light, None, frame, wanted - spent, (stream, turn))
+            done = [
+                noise.finish(light.halves(i), scene.film.exposure_ev, denoiser)
+                for i, denoiser in enumerate(filters)
+            ]
+            wanted = noise.next_samples(scene.quality, spent, max(error for _, error in done))
+            if wanted <= spent:
+                return [Image(pixels, error, spent) for pixels, error in done]
+        raise AssertionError("unreachable")
+
+    def _render_encoded8(self, frame: int, views: Sequence[View], aif: NDArray[np.float32]) -> list[Image]:
+        """Blurs 8-bit values, of the moment in the middle of the shutter."""
+        scene = self._built.scene
+        ev = scene.film.exposure_ev
+        apertures = [view.aperture for view in views if view.aperture]
+        values = self._rebinner(apertures, channels=3, scale=1.0)
+        depth, _ = self.truth(frame)
+        seen = Encoded8(
+            self._mi,
+            self._built.camera(float(frame)),
+            focal_px=apertures[0].focal_px,
+            aif=aif,
+            depth_m=depth,
+            margin=values.base.margin,
+            exposure_ev=ev,
+            has_cards=self._built.has_cards,
+        )
+        dry = self._rebinner(apertures, channels=3, scale=1.0)
+        spent, wanted = 0, max(view.samples for view in views)
+        for turn in itertools.count(1):
+            seed = scene.noise_seed(frame, views[0].stream, turn, 0)
+            count = split_samples(wanted - spent, 2)
+            dry.add(self._scene, seen.gather(self._scene.integrator()), float(frame), count, seed)
+            spent += 2 * values.add(self._scene, seen.look_up(), float(frame), count, seed)
+            halves = [values.halves(i) for i in range(len(views))]
+            errors = [float(np.mean((a - b) ** 2)) / 4 for a, b in halves]
+            wanted = noise.next_samples(scene.quality, spent, max(errors))
+            if wanted <= spent:
+                break
+        means = [color.decode_display(half.mean(axis=0), exposure_ev=ev) for half in halves]
+        return [Image(mean, error, spent) for mean, error in zip(means, errors, strict=True)]
+
+    def _batch(self, views: Sequence[View], *, channels: int, rebinned: bool) -> Separate | Rebinner:
+        if not rebinned:
+            # Nobody asks how noisy guides are.
+            return Separate(self._mi, self._built, views[0], num_sets=2 if channels == 3 else 1)
+        scale = 2.0**self._built.scene.film.exposure_ev if channels == 3 else 1.0
+        return self._rebinner(
+            [view.aperture for view in views if view.aperture], channels=channels, scale=scale
+        )
+
+    def _rebinner(self, apertures: Sequence[Aperture], *, channels: int, scale: float) -> Rebinner:
+        film = self._built.scene.film
+        return Rebinner(
+            self._mi,
+            self._built.camera,
+            size=(film.height, film.width),
+            apertures=apertures,
+            num_channels=channels,
+            scale=scale,
+        )
+
+    def _add(
+        self, batch: Separate | Rebinner, integrator: Any, frame: int, samples: int, stream: tuple[int, int]
+    ) -> int:
+        """Samples per pixel that were added, evenly to all sets and at all times in the shutter."""
+        scene = self._built.scene
         times = shutter_times(scene.film, frame)
-        size = (scene.film.height, scene.film.width)
-        colors = [np.zeros((*size, 3)) for _ in views]
-        guides = [np.zeros((*size, 6)) for _ in views]
+        spent = 0
         for number, time in enumerate(times):
             self._move_to(frame, time)
-            for i, view in enumerate(views):
-                sensor = mi.load_dict(_sensor(mi, self._built, time, view))
-                seed = scene.noise_seed(frame, view.stream, number)
-                spp = split_samples(view.samples, len(times))
-                colors[i] += np.array(mi.render(self._scene, sensor=sensor, spp=spp, seed=seed))
-                if scene.quality.denoise:
-                    spp = split_samples(GUIDE_SAMPLES, len(times))
-                    guides[i] += np.array(
-                        mi.render(self._scene, sensor=sensor, spp=spp, seed=seed, integrator=self._guide)
-                    )
-        images = [(color / len(times)).astype(np.float32) for color in colors]
-        if not scene.quality.denoise:
-            return images
-        means = [(guide / len(times)).astype(np.float32) for guide in guides]
-        return [_denoise(image, mean) for image, mean in zip(images, means, strict=True)]
+            seed = scene.noise_seed(frame, *stream, number)
+            count = split_samples(samples, batch.num_sets * len(times))
+            spent += batch.num_sets * batch.add(
+                self._scene, integrator or self._scene.integrator(), time, count, seed
+            )
+        return spent
 
     def _move_to(self, frame: int, time: float) -> None:
         """Puts everything where it is at a time; reloads only if a card shows another image."""
@@ -246,27 +365,33 @@ class MitsubaSession:
         self._frame, self._time = frame, time
 
 
-def _denoise(color: NDArray[np.float32], guides: NDArray[np.float32]) -> NDArray[np.float32]:
-    """OIDN on ``[H, W, 3]`` with ``[H, W, 6]`` albedo and normal, which are denoised first themselves.
+class Separate:
+    """One view, rendered by itself: the counterpart of `Rebinner`."""
 
-    Seen through an open lens the guides are noisy too; filtering them first is worth 1 dB.
-    """
-    import mitsuba_oidn as oidn
+    def __init__(self, mi: Any, built: Built, view: View, *, num_sets: int = 2) -> None:
+        self._mi, self._built, self._view, self.num_sets = mi, built, view, num_sets
+        self._sums: NDArray[np.float64] | None = None
+        self._count = 0
 
-    device = oidn.Device(oidn.DeviceType.CPU)
+    def add(self, scene: Any, integrator: Any, time: float, samples: int, seed: int) -> int:
+        """Adds ``samples`` per pixel to each set; says how many they became."""
+        sensor = self._mi.load_dict(_sensor(self._mi, self._built, time, self._view))
+        sensor.sampler().set_sample_count(samples)
+        samples = sensor.sampler().sample_count()
+        images = [
+            np.array(self._mi.render(scene, sensor=sensor, integrator=integrator, spp=samples, seed=s))
+            # Seeds of scenes are below 2^31.
+            for s in (seed, seed + 2**31)[: self.num_sets]
+        ]
+        new = np.stack(images).astype(np.float64) * samples
+        self._sums = new if self._sums is None else self._sums + new
+        self._count += samples
+        return samples
 
-    def run(**images: NDArray[np.float32]) -> NDArray[np.float32]:
-        output = np.empty_like(color)
-        job = device.new_filter("RT")
-        for name, pixels in images.items():
-            job.set_image(name, np.ascontiguousarray(pixels))
-        job.set_image("output", output)
-        if "color" in images:
-            job.hdr, job.clean_aux = True, True
-        job.execute()
-        return output
-
-    return run(color=color, albedo=run(albedo=guides[..., :3]), normal=run(normal=guides[..., 3:]))
+    def halves(self, view: int) -> NDArray[np.float64]:
+        """The image from each set of samples, ``[num_sets, H, W, C]``."""
+        assert view == 0 and self._sums is not None
+        return self._sums / self._count
 
 
 def describe(mi: Any, built: Built, frame: int, folder: Path) -> dict[str, Any]:
@@ -315,7 +440,7 @@ def _emitter_weights(built: Built) -> dict[str, float]:
             a, b, c = (vertices[item.mesh.triangles[:, i]].astype(np.float64) for i in range(3))
             area = 0.5 * np.linalg.norm(np.cross(b - a, c - a), axis=1).sum()
             distance = np.linalg.norm(vertices.mean(axis=0) - aim)
-            strength[_shape_id(item)] = np.mean(item.surfaces[0].emission) * area / max(distance**2, area)
+            strength[_shape_id(item)] = item.surfaces[0].mean_emission * area / max(distance**2, area)
     if not strength:
         return {}
     strongest = max(*strength.values(), math.pi * sky)
@@ -351,12 +476,12 @@ def _sensor(mi: Any, built: Built, time: float, view: View) -> dict[str, Any]:
         return sensor
     lens = view.aperture.lens
     sensor |= {"aperture_radius": view.aperture.radius_m, "focus_distance": view.aperture.focus_distance_m}
-    if lens.blades == 0 and lens.squeeze == 1:
+    if lens.is_ideal:
         return sensor | {"type": "thinlens"}
     for unused in ("fov_axis", "near_clip", "far_clip"):
         del sensor[unused]
-    shape = {"blades": lens.blades, "rotation": math.radians(lens.rotation_deg), "squeeze": lens.squeeze}
-    return sensor | {"type": "focuspull_lens"} | shape
+    sensor |= {"lens": lens.model_dump_json(), "disparity_scale": view.aperture.disparity_map.scale}
+    return sensor | {"type": "focuspull_lens"}
 
 
 def _shape_id(item: Item) -> str:
@@ -366,13 +491,33 @@ def _shape_id(item: Item) -> str:
 def _shape(mi: Any, item: Item, frame: int, folder: Path) -> dict[str, Any]:
     surface = item.surface(frame)
     stem = folder / item.name
-    shape: dict[str, Any] = {"type": "ply", "filename": _write_ply(item, item.pose(float(frame)), stem)}
-    if surface.emits:
-        shape["emitter"] = {"type": "area", "radiance": _rgb(surface.emission)}
-        shape["bsdf"] = {"type": "diffuse", "reflectance": _rgb((0.0, 0.0, 0.0))}
+    pose = item.pose(float(frame))
+    if item.is_area_light:
+        # Sampling points of a mesh costs an eighth of the whole path.
+        to_world = pose @ np.diag([*item.mesh.vertices.max(axis=0)[:2], 1.0, 1.0])
+        shape: dict[str, Any] = {
+            "type": "rectangle",
+            "to_world": mi.ScalarTransform4f(to_world.tolist()),
+        }
     else:
-        shape["bsdf"] = _bsdf(mi, surface, stem)
+        shape = {"type": "ply", "filename": _write_ply(item, pose, stem)}
+    if surface.emits:
+        # Black is a number here: sampling by a texture without any light is an error.
+        light = surface.emission if surface.mean_emission > 0 else (0.0, 0.0, 0.0)
+        radiance = _texture(mi, light, stem.with_name(f"{stem.name}-emission.pfm"))
+        shape["emitter"] = {"type": "area", "radiance": radiance}
+        shape["bsdf"] = _cut_out(mi, surface, stem, {"type": "diffuse", "reflectance": _rgb((0.0, 0.0, 0.0))})
+    else:
+        shape["bsdf"] = _cut_out(mi, surface, stem, _bsdf(mi, surface, stem))
     return shape
+
+
+def _cut_out(mi: Any, surface: Surface, stem: Path, bsdf: dict[str, Any]) -> dict[str, Any]:
+    """A material behind the opacity of its surface; Mitsuba lets emission through as it is."""
+    if surface.opacity is None:
+        return bsdf
+    opacity = _texture(mi, surface.opacity, stem.with_name(f"{stem.name}-opacity.pfm"))
+    return {"type": "mask", "opacity": opacity, "bsdf": bsdf}
 
 
 def _bsdf(mi: Any, surface: Surface, stem: Path) -> dict[str, Any]:
@@ -403,9 +548,6 @@ def _bsdf(mi: Any, surface: Surface, stem: Path) -> dict[str, Any]:
     bsdf = layers[0]
     if len(layers) == 2:
         bsdf = {"type": "blendbsdf", "weight": surface.transmission, "opaque": layers[0], "glass": layers[1]}
-    if surface.opacity is not None:
-        opacity = _texture(mi, surface.opacity, stem.with_name(f"{stem.name}-opacity.pfm"))
-        bsdf = {"type": "mask", "opacity": opacity, "bsdf": bsdf}
     return bsdf
 
 

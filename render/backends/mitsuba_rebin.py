@@ -157,6 +157,8 @@ class Rebinner:
         sampler: Of the paths behind the lens; film and lens points are always multijittered.
     """
 
+    num_sets = 2
+
     def __init__(
         self,
         mi: Any,
