@@ -229,7 +229,9 @@ class MitsubaSession:
         film = self._built.scene.film
         apertures = [[view.aperture for view in views if view.aperture is not None] for views in frames]
         vectorized = not self.variant.startswith("scalar")
-        rebins = vectorized and pays(apertures, (film.height, film.width))
+        rebins = vectorized and pays(
+            apertures, (film.height, film.width), denoised=self._built.scene.quality.denoise
+        )
         self._method = self._forced or ("rebinned" if rebins else "separate")
         return self._method
 

@@ -29,8 +29,9 @@ from focuspull.render.frames import Aperture
 QUANTUM = 2.0**-20
 """Radiance is added up in multiples of this (after exposure): such sums are exact in float64, so they do
 not depend on the order in which threads add."""
-STRATIFICATION_LOSS = 2.5
-"""Samples that a shifted target needs for the noise of a multijittered render of its own."""
+LOSS = {False: 2.5, True: 4.0}
+"""Samples that a shifted target needs for the noise of a multijittered render of its own; denoised (True) the
+latter has better guides."""
 LANDING_COST = 0.01
 """Of one more target, in parts of the cost of a path."""
 SamplerName = Literal["kronecker", "multijitter"]
@@ -111,12 +112,13 @@ def efficiency(discs: NDArray[np.float64], shares: NDArray[np.float64]) -> NDArr
     return area**2 / inside
 
 
-def pays(frames: Sequence[Sequence[Aperture]], size: tuple[int, int]) -> bool:
+def pays(frames: Sequence[Sequence[Aperture]], size: tuple[int, int], *, denoised: bool) -> bool:
     """Whether re-binning a clip costs less than separate renders of the same noise.
 
     Args:
         frames: The open lenses of every frame.
         size: Height and width in pixels.
+        denoised: Whether a denoiser follows.
     """
     height, width = size
     separate = rebinned = 0.0
@@ -128,7 +130,7 @@ def pays(frames: Sequence[Sequence[Aperture]], size: tuple[int, int]) -> bool:
         worst = efficiency(np.array(base.discs), np.array(base.shares)).min()
         shape = max(mitsuba_lens.extent(aperture.lens) for aperture in apertures) ** 2
         separate += len(apertures)
-        rebinned += area * (STRATIFICATION_LOSS * shape / worst + LANDING_COST * len(apertures))
+        rebinned += area * (LOSS[denoised] * shape / worst + LANDING_COST * len(apertures))
     return rebinned < separate
 
 

@@ -10,8 +10,8 @@ display space, against two converged images r1 and r2 of the same renderer with 
 takes is interpolated between sample counts, squared error and count both as logarithms; beyond the
 counts that were measured the last two are extended, which is marked with ``~``.
 
-Run it from the root of the repository: ``python -m tests.benchmarks.render`` (about half an hour on one core,
-most of it Cycles; ``--scene spheres --skip-cycles`` takes three minutes).
+Run it from the root of the repository: ``python -m tests.benchmarks.render`` (hours on one core;
+``--scene spheres`` is a tenth of that, ``--skip-cycles`` and ``--skip-noise`` leave out most).
 """
 
 # mitsuba and drjit are typed per variant; the modules are handled as Any.

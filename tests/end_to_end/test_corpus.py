@@ -71,8 +71,10 @@ def test_mitsuba_makes_a_sound_corpus(
     assert check_corpus(out) == []
     assert done.stdout == f"{out}: 2 of 2 clips in 2 shards, 2 rendered by this run, 0 failed\n"
     # Nothing of Ray's or the renderers' own talk.
-    first, last = done.stderr.splitlines()
+    first, *between, last = done.stderr.splitlines()
     assert first == "0/2 done, 0 failed, 2 left"
+    # On a busy machine the clips end far enough apart for a line of their own.
+    assert all(line.startswith("1/2 done, 0 failed, 1 left, ") for line in between)
     assert last.startswith("2/2 done, 0 failed, 0 left, ") and last.endswith(" s/clip, 0 s left")
     write_contact_sheet(out, tmp_path / "preview.png", max_clips=2)
     assert (tmp_path / "preview.png").stat().st_size > 10_000

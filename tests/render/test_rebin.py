@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from focuspull.dataset import optics
 from focuspull.render import spec
-from focuspull.render.backends.mitsuba_rebin import _divide, balance, base_lens, efficiency
+from focuspull.render.backends.mitsuba_rebin import _divide, balance, base_lens, efficiency, pays
 from focuspull.render.frames import Aperture, Frames, View, fit_disparity_map, render_frames, shutter_times
 from tests.benchmarks.agreement import AREA, GLOWS, MATT, MOTIONS, still_life
 from tests.rendering import in_child, open_session, simple_scene
@@ -336,3 +336,19 @@ def test_memory_does_not_grow_with_the_samples():
     few, many = (in_child(peak_bytes, samples) for samples in (2, 128))
     assert many < 4 * 2**30
     assert many < 1.1 * few
+
+
+@pytest.mark.parametrize("denoised", [False, True])
+def test_the_backend_re_bins_where_that_is_cheaper(denoised: bool) -> None:
+    def lenses(count: int, k: float = 20.0) -> list[Aperture]:
+        depth = optics.DisparityMap(2.0, 20.0)
+        return [Aperture(k, (i + 0.5) / count, 600.0, depth, spec.LensSpec()) for i in range(count)]
+
+    def wins(apertures: list[Aperture]) -> bool:
+        return pays([apertures] * 3, (288, 512), denoised=denoised)
+
+    assert not wins(lenses(1)) and not wins(lenses(2))
+    assert wins(lenses(8)) and wins(lenses(16))
+    # Small apertures get few of the rays of a large one.
+    assert not wins([*lenses(3), *lenses(2, 1.0)])
+    assert not pays([[], []], (288, 512), denoised=denoised)
