@@ -1,4 +1,4 @@
-"""The blur domain ``encoded8`` against what is known: an edge between two flat colours, and the AIF in focus."""
+"""The blur domain ``encoded8`` against what is known: an edge between flat colours, and the AIF in focus."""
 
 from __future__ import annotations
 
