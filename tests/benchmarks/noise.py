@@ -22,14 +22,15 @@ from tests.rendering import in_child
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--first", type=int, default=0, help="number of the first clip")
     parser.add_argument("--clips", type=int, default=20)
-    parser.add_argument("--width", type=int, default=96)
+    parser.add_argument("--width", type=int, default=192)
     parser.add_argument("--samples", type=int, default=256)
-    parser.add_argument("--reference-samples", type=int, default=4096)
+    parser.add_argument("--reference-samples", type=int, default=1024)
     arguments = parser.parse_args()
     differences: dict[str, list[float]] = {}
     print("clip  image    how                     estimated   true   difference (dB)")
-    for clip in range(arguments.clips):
+    for clip in range(arguments.first, arguments.first + arguments.clips):
         rows = in_child(_compare, clip, arguments.width, arguments.samples, arguments.reference_samples)
         for image, how, estimated, true in rows:
             print(
