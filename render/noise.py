@@ -52,6 +52,13 @@ def finish(
     return denoised.mean(axis=0), denoised_squared_error(halves, denoised, exposure_ev)
 
 
+def finish_encoded(halves: NDArray[np.float64], exposure_ev: float) -> tuple[NDArray[np.float32], float]:
+    """Like `finish`, of halves that are display values in [0, 1] already; the image is scene-linear."""
+    pixels = color.decode_display(np.clip(halves.mean(axis=0), 0.0, 1.0), exposure_ev=exposure_ev)
+    # The mean of two independent estimates has half the variance of one, their difference twice.
+    return pixels, float(np.mean((halves[0] - halves[1]) ** 2)) / 4
+
+
 def squared_error(halves: NDArray[np.float64], exposure_ev: float) -> float:
     """Of the mean of the halves.
 

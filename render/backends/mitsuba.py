@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from focuspull.dataset import color, optics
+from focuspull.dataset import optics
 from focuspull.render import noise
 from focuspull.render.backends.denoise import Denoiser
 from focuspull.render.backends.mitsuba_encoded8 import Encoded8
@@ -35,7 +35,7 @@ from focuspull.render.textures import TextureMap
 
 VARIANT_VARIABLE = "FOCUSPULL_MITSUBA_VARIANT"
 GUIDE_SAMPLES = {False: 16, True: 32}
-"""Of separate and of re-binned views; the latter are not denoised themselves."""
+"""For separate and for re-binned views, whose guides are not denoised themselves."""
 NEAR_CLIP_M = 1e-3
 FAR_CLIP_M = 1e6
 
@@ -302,13 +302,11 @@ class MitsubaSession:
             count = split_samples(wanted - spent, 2)
             dry.add(self._scene, seen.gather(self._scene.integrator()), float(frame), count, seed)
             spent += 2 * values.add(self._scene, seen.look_up(), float(frame), count, seed)
-            halves = [values.halves(i) for i in range(len(views))]
-            errors = [float(np.mean((a - b) ** 2)) / 4 for a, b in halves]
-            wanted = noise.next_samples(scene.quality, spent, max(errors))
+            done = [noise.finish_encoded(values.halves(i), ev) for i in range(len(views))]
+            wanted = noise.next_samples(scene.quality, spent, max(error for _, error in done))
             if wanted <= spent:
-                break
-        means = [color.decode_display(half.mean(axis=0), exposure_ev=ev) for half in halves]
-        return [Image(mean, error, spent) for mean, error in zip(means, errors, strict=True)]
+                return [Image(pixels, error, spent) for pixels, error in done]
+        raise AssertionError("unreachable")
 
     def _batch(self, views: Sequence[View], *, channels: int, rebinned: bool) -> Separate | Rebinner:
         if not rebinned:

@@ -34,16 +34,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from focuspull.dataset import optics
-from focuspull.dataset.color import decode_display, encode_display, to_uint8
+from focuspull.dataset.color import encode_display, to_uint8
 from focuspull.render import noise, spec
 from focuspull.render.backends import mitsuba_lens
+from focuspull.render.backends.mitsuba import FAR_CLIP_M, NEAR_CLIP_M
 from focuspull.render.build import Built, Item, Surface
 from focuspull.render.frames import Aperture, Image, Method, View, shutter_times, split_samples
 from focuspull.render.textures import Pixels, TextureMap
 
 OPAQUE = 1e-3
 """A ray ends when less than this share of the light behind would pass."""
-NEAR_CLIP_M, FAR_CLIP_M = 1e-3, 1e6
 MIN_POINTS = 64
 """Points per pixel of the pinhole, at least."""
 POINTS = ((8.0, 128), (16.0, 256), (32.0, 512), (math.inf, 1024))
@@ -122,9 +122,7 @@ class CardSession:
             seed = scene.noise_seed(frame, view.stream, number)
             halves += self._pass(frame, time, view, log2_points, seed) / len(times)
         if view.domain == "encoded8":
-            pixels = decode_display(np.clip(halves.mean(axis=0), 0.0, 1.0), exposure_ev=film.exposure_ev)
-            # The mean of two independent estimates has half the variance of one, their difference twice.
-            squared_error = float(np.mean((halves[0] - halves[1]) ** 2)) / 4
+            pixels, squared_error = noise.finish_encoded(halves, film.exposure_ev)
         else:
             pixels, squared_error = noise.finish(halves, film.exposure_ev, None)
         return Image(pixels, squared_error, 2 * len(times) << log2_points)

@@ -68,7 +68,6 @@ class Encoded8:
         self._high = self._padded(cv2.dilate(inverse, square) * (1 + DEPTH_TOLERANCE) + 1e-9, -np.inf)
         self._shown = self._padded(self._encode(aif), 0.0)
         self._hidden_sums = dr.zeros(mi.Float64, 4 * self._rows * self._columns)
-        self._hidden: Any = None
 
     def gather(self, integrator: Any) -> Any:
         """An integrator that traces only rays to what the AIF does not show, and keeps their light."""

@@ -11,7 +11,6 @@ area, so that evenly spread rays stay evenly spread; aperture shapes are weights
 # pyright: basic, reportAttributeAccessIssue=false
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -214,13 +213,11 @@ class Rebinner:
         pixels = 2 * (self._width + 2 * self.base.guard) * (self._height + 2 * self.base.guard)
         largest = max(1, MAX_LANES // pixels)
         spent = 0
-        for number in itertools.count():
-            # Seeds of passes are far apart: neighbours belong to other frames and rounds.
-            seed_of_pass = (seed + number * 0x9E3779B9) % 2**32
-            spent += self._add(scene, integrator, time, min(samples - spent, largest), seed_of_pass)
-            if spent >= samples:
-                return spent
-        raise AssertionError("unreachable")
+        while spent < samples:
+            spent += self._add(scene, integrator, time, min(samples - spent, largest), seed)
+            # Far apart, since neighbours belong to other frames and rounds.
+            seed = (seed + 0x9E3779B9) % 2**32
+        return spent
 
     def _add(self, scene: Any, integrator: Any, time: float, samples: int, seed: int) -> int:
         import drjit as dr
