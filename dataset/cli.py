@@ -1,6 +1,6 @@
-"""The ``focuspull-dataset`` command: look at a corpus, check it, list it.
+"""The ``focuspull-dataset`` command: look at a corpus, check and audit it, describe, export and rearrange it.
 
-Exit status: 0 done, 1 the check found problems, 2 the user's mistake (one line on standard error), 141 the
+Exit status: 0 done, 1 the check or the audit found problems, 2 the user's mistake (one line on standard error), 141 the
 reader of standard output went away. NumPy, OpenCV and pydantic are imported inside the verbs, so that
 ``--help`` is instant.
 """
@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from focuspull.dataset.commands import examples, positive
+from focuspull.dataset.commands import examples, natural, positive
 from focuspull.dataset.errors import UserError
 
 
@@ -44,14 +44,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="focuspull-dataset",
-        description="Look at a corpus of refocusing clips, check it, list it.",
+        description="Look at a corpus of refocusing clips, check and audit it, export and rearrange it.",
         epilog=examples("focuspull-dataset", "preview corpora/tiny", "check corpora/tiny"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verbs = parser.add_subparsers(metavar="VERB", required=True)
 
     def add(
-        name: str, run: Callable[[argparse.Namespace], int], text: str, *commands: str
+        name: str,
+        run: Callable[[argparse.Namespace], int],
+        text: str,
+        *commands: str,
+        several: bool = False,
     ) -> argparse.ArgumentParser:
         verb = verbs.add_parser(
             name,
@@ -60,16 +64,22 @@ def _parser() -> argparse.ArgumentParser:
             epilog=examples("focuspull-dataset", *commands),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        verb.add_argument("corpus", metavar="DIR", type=Path, help="folder of the corpus")
+        if several:
+            verb.add_argument("corpora", metavar="DIR", type=Path, nargs="+", help="folders of corpora")
+        else:
+            verb.add_argument("corpus", metavar="DIR", type=Path, help="folder of the corpus")
         verb.set_defaults(run=run)
         return verb
 
     preview = add(
         "preview",
         _preview,
-        "draw preview.png, a contact sheet, and preview.mp4, clips side by side",
+        "draw preview.png, a contact sheet, and preview.mp4, clips side by side, or with --html a viewer",
         "preview corpora/tiny",
-        "preview corpora/tiny --out /tmp/look --max-clips 4",
+        "preview corpora/tiny --html --max-clips 24",
+    )
+    preview.add_argument(
+        "--html", action="store_true", help="write preview.html instead: one page that opens offline"
     )
     preview.add_argument("--out", metavar="DIR", type=Path, help="where to write them (default: the corpus)")
     preview.add_argument(
@@ -82,6 +92,70 @@ def _parser() -> argparse.ArgumentParser:
         "check corpora/tiny",
         "check /data/focuspull-v1 > problems.txt",
     )
+    audit = add(
+        "audit",
+        _audit,
+        "measure in the pixels whether a corpus obeys its own physics; exits with 1 if it does not",
+        "audit corpora/tiny",
+        "audit /data/focuspull-v1 --clips 200 --seed 3 --json audit.json",
+    )
+    audit.add_argument(
+        "--clips", metavar="N", type=positive, default=32, help="clips measured, drawn by seed (default: 32)"
+    )
+    audit.add_argument("--seed", metavar="S", type=natural, default=0, help="of the draw (default: 0)")
+    audit.add_argument("--json", metavar="FILE", type=Path, help="write all measurements there too")
+    card = add(
+        "card",
+        _card,
+        "write README.md, the dataset card, and croissant.json into a corpus, from its index",
+        "card corpora/tiny --name tiny-bokeh --license cc-by-4.0",
+    )
+    card.add_argument("--name", metavar="NAME", help="of the dataset (default: that of the folder)")
+    card.add_argument(
+        "--license", metavar="ID", default="other", help="SPDX or Hugging Face name (default: other)"
+    )
+    export = add(
+        "export",
+        _export,
+        "write a corpus in the layout of other programs",
+        "export corpora/tiny --format a2b --out exports/a2b",
+        "export corpora/tiny --format frames --split test --out exports/frames",
+    )
+    export.add_argument(
+        "--format",
+        choices=("a2b", "frames"),
+        required=True,
+        help="a2b: folders and CSV of the official Any-to-Bokeh code; frames: PNG and EXR files",
+    )
+    export.add_argument("--out", metavar="DIR", type=Path, required=True, help="new folder")
+    export.add_argument("--split", metavar="NAME", help="only this one")
+    merge = add(
+        "merge",
+        _merge,
+        "make one new corpus of several",
+        "merge corpora/a corpora/b --out corpora/all",
+        several=True,
+    )
+    merge.add_argument("--out", metavar="DIR", type=Path, required=True, help="new folder")
+    split = add(
+        "split",
+        _split,
+        "make a new corpus with other splits; clips that share a scene or a file stay together",
+        "split corpora/all --out corpora/resplit --fractions train=0.9,val=0.05,test=0.05 --seed 0",
+    )
+    split.add_argument("--out", metavar="DIR", type=Path, required=True, help="new folder")
+    split.add_argument("--fractions", metavar="NAME=F,...", required=True, help="of the clips, sum 1")
+    split.add_argument("--seed", metavar="S", type=natural, default=0, help="of the draw (default: 0)")
+    add("stats", _stats, "summarise K, focus, depth, noise, sizes and cost of a corpus", "stats corpora/tiny")
+    head = add(
+        "head",
+        _head,
+        "print the metadata of the first clips",
+        "head corpora/tiny",
+        "head corpora/tiny -n 1 --scene",
+    )
+    head.add_argument("-n", metavar="N", type=positive, default=1, help="clips (default: 1)")
+    head.add_argument("--scene", action="store_true", help="with the whole scene")
     add("ls", _ls, "list the clips of a corpus", "ls corpora/tiny", "ls corpora/tiny | sort -k 9 -n")
     add(
         "index",
@@ -97,6 +171,12 @@ def _preview(arguments: argparse.Namespace) -> int:
     from focuspull.dataset.preview import write_contact_sheet, write_side_by_side
 
     folder = arguments.out or arguments.corpus
+    if arguments.html:
+        from focuspull.dataset.viewer import write_viewer
+
+        write_viewer(arguments.corpus, folder / "preview.html", max_clips=arguments.max_clips)
+        print(folder / "preview.html")
+        return 0
     for name, write in (("preview.png", write_contact_sheet), ("preview.mp4", write_side_by_side)):
         write(arguments.corpus, folder / name, max_clips=arguments.max_clips)
         print(folder / name)
@@ -112,6 +192,64 @@ def _check(arguments: argparse.Namespace) -> int:
     if not problems:
         print(f"{arguments.corpus}: no problems")
     return 1 if problems else 0
+
+
+def _audit(arguments: argparse.Namespace) -> int:
+    from focuspull.dataset.audit import audit_corpus
+
+    audit = audit_corpus(arguments.corpus, max_clips=arguments.clips, seed=arguments.seed)
+    print(audit.table())
+    if arguments.json:
+        audit.write_json(arguments.json)
+    return 1 if audit.problems else 0
+
+
+def _card(arguments: argparse.Namespace) -> int:
+    from focuspull.dataset.card import write_card
+
+    for path in write_card(arguments.corpus, name=arguments.name, license_id=arguments.license):
+        print(path)
+    return 0
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from focuspull.dataset.export import export_a2b, export_frames
+
+    export = export_a2b if arguments.format == "a2b" else export_frames
+    count = export(arguments.corpus, arguments.out, split=arguments.split)
+    print(f"{arguments.out}: {count} clips")
+    return 0
+
+
+def _merge(arguments: argparse.Namespace) -> int:
+    from focuspull.dataset.rearrange import merge_corpora
+
+    print(f"{arguments.out}: {merge_corpora(arguments.corpora, arguments.out)} clips")
+    return 0
+
+
+def _split(arguments: argparse.Namespace) -> int:
+    from focuspull.dataset.rearrange import parse_fractions, split_corpus
+
+    counts = split_corpus(
+        arguments.corpus, arguments.out, fractions=parse_fractions(arguments.fractions), seed=arguments.seed
+    )
+    print(f"{arguments.out}: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
+    return 0
+
+
+def _stats(arguments: argparse.Namespace) -> int:
+    from focuspull.dataset.stats import corpus_stats
+
+    print(corpus_stats(arguments.corpus))
+    return 0
+
+
+def _head(arguments: argparse.Namespace) -> int:
+    from focuspull.dataset.stats import head
+
+    print(head(arguments.corpus, num_clips=arguments.n, with_scene=arguments.scene))
+    return 0
 
 
 def _ls(arguments: argparse.Namespace) -> int:
