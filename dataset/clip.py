@@ -376,20 +376,15 @@ def decode_clip(members: Mapping[str, bytes], *, frames: Sequence[int] | None = 
     if len(wanted) == 0 or not all(0 <= frame < meta.num_frames for frame in wanted):
         raise ValueError(f"{meta.key}: frames must be in 0..{meta.num_frames - 1}, got {list(wanted)}")
 
-    def stream(name: str, decode: Callable[[bytes], NDArray[ScalarT]]) -> NDArray[ScalarT]:
+    def stream(name: str, decode: Callable[..., NDArray[ScalarT]]) -> NDArray[ScalarT]:
         decoded: list[NDArray[ScalarT]] = []
         for frame in wanted:
             member = frame_member(name, frame, meta.num_frames)
             content = _member(members, member)
             try:
-                image = decode(content)
+                decoded.append(decode(content, size=(meta.width, meta.height)))
             except ValueError as error:
                 raise ValueError(f"{member}: {error}") from error
-            if image.shape[:2] != (meta.height, meta.width):
-                raise ValueError(
-                    f"{member}: must be {meta.width}x{meta.height}, got {image.shape[1]}x{image.shape[0]}"
-                )
-            decoded.append(image)
         return np.stack(decoded)
 
     return DecodedClip(

@@ -114,7 +114,7 @@ def write_index(corpus: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     table = pa.Table.from_pylist(
         sorted((dict(row) for row in rows), key=lambda row: row["key"]), schema=SCHEMA
     )
-    write_atomic(corpus / INDEX_NAME, lambda file: pq.write_table(table, file))
+    write_atomic(corpus / INDEX_NAME, lambda file: pq.write_table(table, file, write_page_checksum=True))
 
 
 def read_index(corpus: Path) -> list[dict[str, Any]]:
@@ -124,16 +124,38 @@ def read_index(corpus: Path) -> list[dict[str, Any]]:
         UserError: If there is no index, or it is not one of ours.
     """
     path = corpus / INDEX_NAME
-    remedy = f"Rebuild it with: focuspull-dataset index {corpus}"
     try:
-        table = pq.ParquetFile(path).read()
+        content = path.read_bytes()
     except FileNotFoundError as error:
-        raise UserError(f"{path}: is not there. If {corpus} is a corpus: {remedy}") from error
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path}: cannot be read: {str(error).splitlines()[0]}. {remedy}") from error
+        raise UserError(f"{path}: is not there. If {corpus} is a corpus: {_rebuild(str(corpus))}") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}. {_rebuild(str(corpus))}") from error
+    return read_index_bytes(content, str(path))
+
+
+def read_index_bytes(content: bytes, path: str) -> list[dict[str, Any]]:
+    """The rows of an index from its bytes; ``path`` is for the messages.
+
+    Raises:
+        UserError: If it is not one of ours, or damaged: pages carry checksums.
+    """
+    remedy = _rebuild(path.removesuffix(f"/{INDEX_NAME}"))
+    try:
+        table = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True).read()
+        # Everything, also names: a damaged footer may hold bytes that are no text.
+        rows = table.to_pylist()
+    except (OSError, pa.ArrowException, ValueError, MemoryError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"{path}: cannot be read: {reason}. {remedy}") from error
     if missing := set(SCHEMA.names) - set(table.column_names):
         raise UserError(f"{path}: has no column {sorted(missing)}. {remedy}")
-    return table.to_pylist()
+    if wrong := [field.name for field in SCHEMA if table.schema.field(field.name).type != field.type]:
+        raise UserError(f"{path}: column '{wrong[0]}' has another type. {remedy}")
+    return rows
+
+
+def _rebuild(corpus: str) -> str:
+    return f"Rebuild it with: focuspull-dataset index {corpus}"
 
 
 def rebuild_index(corpus: Path) -> None:

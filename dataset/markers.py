@@ -20,6 +20,8 @@ from focuspull.dataset.clip import FrozenModel, Name, Sha256, first_problem
 from focuspull.dataset.errors import UserError
 
 TAR_BLOCK = 512
+MAX_MEMBER_BYTES = 1 << 28
+"""Of one member: more than an image of `codec.MAX_PIXELS` takes. A marker that declares more is refused."""
 RecordT = TypeVar("RecordT", bound=FrozenModel)
 SHARD_NAME = re.compile(r"[A-Za-z0-9_-]+-\d{6,}")
 """Shards are named ``<split>-<number>``; other JSON files of a corpus (``corpus.json``) are not markers."""
@@ -30,7 +32,7 @@ class MemberEntry(FrozenModel):
 
     name: str
     offset: Annotated[int, Field(ge=TAR_BLOCK)]
-    size: Annotated[int, Field(ge=0)]
+    size: Annotated[int, Field(ge=0, le=MAX_MEMBER_BYTES)]
     sha256: Sha256
 
     @property
@@ -213,8 +215,19 @@ def load_record(path: Path, kind: type[RecordT]) -> RecordT:
         UserError: If it is unreadable or invalid; one line with the path and the first wrong field.
     """
     try:
-        return kind.model_validate_json(path.read_bytes())
+        content = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}.") from error
+    return parse_record(content, path, kind)
+
+
+def parse_record(content: bytes, path: Path | str, kind: type[RecordT]) -> RecordT:
+    """A stored JSON record from its bytes; ``path`` is for the message.
+
+    Raises:
+        UserError: If it is invalid; one line with the path and the first wrong field.
+    """
+    try:
+        return kind.model_validate_json(content)
     except ValidationError as error:
         raise UserError(f"{path}: is not a valid marker: {first_problem(error)}") from error

@@ -226,7 +226,7 @@ def _metadata(edit: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, byte
     [
         (lambda m: m | {"aif.001.png": BLACK}, "aif.001.png: is all black."),
         (lambda m: m | {"aif.001.png": GREY}, "aif.001.png: is all of one colour, RGB [90, 90, 90]."),
-        (lambda m: m | {"aif.001.png": SMALL}, "aif.001.png: must be 24x16, got 12x8."),
+        (lambda m: m | {"aif.001.png": SMALL}, "aif.001.png: rgb: must be 24x16, got 12x8."),
         (lambda m: m | {"aif.001.png": b"junk"}, "aif.001.png: rgb: 4 bytes cannot be decoded as PNG."),
         (lambda m: m | {"aif.001.png": HALF}, "aif.001.png: rgb: must be a PNG of 3 channel(s) of uint8"),
         (

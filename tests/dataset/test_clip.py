@@ -178,7 +178,7 @@ def test_decoding_names_the_member_that_is_wrong(make_clip: Callable[..., Any]):
     other = dict(make_clip(width=12, height=8).members)
     with pytest.raises(ValueError, match=r"aif\.001\.png: missing from the clip"):
         decode_clip({name: content for name, content in members.items() if name != "aif.001.png"})
-    with pytest.raises(ValueError, match=r"bokeh0\.002\.png: must be 24x16, got 12x8"):
+    with pytest.raises(ValueError, match=r"bokeh0\.002\.png: rgb: must be 24x16, got 12x8"):
         decode_clip(members | {"bokeh0.002.png": other["bokeh0.002.png"]})
     with pytest.raises(ValueError, match=r"disparity\.000\.png: disparity: 4 bytes cannot be decoded"):
         decode_clip(members | {"disparity.000.png": b"junk"})

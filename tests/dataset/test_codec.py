@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import re
+import struct
+import zlib
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from focuspull.dataset import codec
 
@@ -75,12 +80,64 @@ def test_wrong_arrays_are_refused_with_numbers(
 
 
 @pytest.mark.parametrize("decode", [codec.decode_rgb, codec.decode_disparity, codec.decode_instance])
-@pytest.mark.parametrize(
-    "content", [b"", b"not a png", codec.encode_rgb(RGB)[:-30], codec.encode_instance(INSTANCE)[:60]]
-)
+@pytest.mark.parametrize("content", [b"", b"not a png", b"not a png, but longer than its header is"])
 def test_unreadable_bytes_are_a_value_error(decode: Callable[[bytes], Any], content: bytes):
     with pytest.raises(ValueError, match="cannot be decoded"):
         decode(content)
+
+
+@pytest.mark.parametrize(
+    ("decode", "content"),
+    [(codec.decode_rgb, codec.encode_rgb(RGB)), (codec.decode_instance, codec.encode_instance(INSTANCE))],
+)
+def test_truncated_and_damaged_png_is_a_value_error(decode: Callable[[bytes], Any], content: bytes):
+    for size in range(len(content)):
+        with pytest.raises(ValueError, match="cannot be decoded"):
+            decode(content[:size])
+    for at in range(len(content)):
+        with pytest.raises(ValueError, match="cannot be decoded|must"):
+            decode(content[:at] + bytes([content[at] ^ 16]) + content[at + 1 :])
+
+
+@pytest.mark.parametrize("mode", ["RGB", "I;16"])
+def test_png_by_other_writers_gives_the_same_pixels(mode: str):
+    rng = np.random.default_rng(3)
+    smooth = np.cumsum(rng.integers(0, 3, (40, 60, 3)), axis=1)
+    image = smooth.astype(np.uint8) if mode == "RGB" else (smooth[..., 0] * 300).astype(np.uint16)
+    decode = codec.decode_rgb if mode == "RGB" else codec.decode_instance
+    ours = (codec.encode_rgb if mode == "RGB" else codec.encode_instance)(image)  # type: ignore[operator]
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, format="PNG", pnginfo=_with_text())
+    assert file.getvalue() != ours
+    np.testing.assert_array_equal(decode(file.getvalue()), image)
+    np.testing.assert_array_equal(decode(ours), image)
+
+
+def test_header_decides_before_anything_is_inflated():
+    bomb = zlib.compress(bytes(1 << 24))
+    png = _png(1 << 14, 1 << 14, bomb)
+    with pytest.raises(ValueError, match="must have at most 67108864 pixels, claims 16384x16384"):
+        codec.decode_rgb(png)
+    with pytest.raises(ValueError, match="must be 7x5, got 16384x16384"):
+        codec.decode_rgb(png, size=(7, 5))
+    with pytest.raises(ValueError, match="cannot be decoded as PNG of the size in its header"):
+        codec.decode_rgb(_png(7, 5, bomb))
+
+
+def _png(width: int, height: int, data: bytes) -> bytes:
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def _with_text() -> PngInfo:
+    info = PngInfo()
+    info.add_text("Software", "another one")
+    return info
 
 
 def test_streams_are_not_taken_for_each_other():

@@ -1,0 +1,37 @@
+"""Which object is in focus, from the pixels alone."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+FOCUS_TOLERANCE = 0.02
+"""Largest difference between the focus and the median disparity of the object in focus. The focus of a
+subject is the median over its visible pixels; here the median is of every `_STEP`-th pixel."""
+_STEP = 4
+
+
+def focus_mask(
+    disparity: NDArray[np.float32], instance: NDArray[np.uint16], focus_disparity: NDArray[np.floating]
+) -> NDArray[np.bool_]:
+    """Visible pixels of the object in focus: the instance whose median disparity is nearest to the focus.
+
+    Args:
+        disparity: ``[T, H, W]`` in [0, 1].
+        instance: ``[T, H, W]``; 0 is no instance.
+        focus_disparity: ``[T]``.
+
+    Returns:
+        ``[T, H, W]``; empty in frames where no median is within `FOCUS_TOLERANCE`, as in mid-pull.
+    """
+    mask = np.zeros(instance.shape, np.bool_)
+    for frame, focus in enumerate(focus_disparity):
+        ids, values = (x[frame, ::_STEP, ::_STEP].ravel() for x in (instance, disparity))
+        order = np.lexsort((values, ids))
+        ids, values = ids[order], values[order]
+        found, starts, counts = np.unique(ids, return_index=True, return_counts=True)
+        medians = values[starts + counts // 2]
+        distance = np.where(found == 0, np.inf, np.abs(medians - focus))
+        if distance.min() <= FOCUS_TOLERANCE:
+            mask[frame] = instance[frame] == found[np.argmin(distance)]
+    return mask
