@@ -48,17 +48,23 @@ def encode_rgb(image: NDArray[np.uint8]) -> bytes:
     return _png(image[..., ::-1])
 
 
-def decode_rgb(content: bytes | memoryview, *, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+def decode_rgb(
+    content: bytes | memoryview,
+    *,
+    size: tuple[int, int] | None = None,
+    out: NDArray[Any] | None = None,
+) -> NDArray[np.uint8]:
     """Display image ``[H, W, 3]``, uint8, RGB, of the bytes `encode_rgb` made.
 
     Args:
         content: The bytes.
         size: Width and height that the image must have; None for any up to `MAX_PIXELS`.
+        out: Array of the result's shape and type to write into, of any strides; None for a new one.
 
     Raises:
         ValueError: If the bytes are not an 8-bit RGB PNG of this size.
     """
-    return _pixels("rgb", content, np.uint8, size, num_channels=3)
+    return _pixels("rgb", content, np.uint8, size, out, num_channels=3)
 
 
 def encode_disparity(disparity: NDArray[np.floating[Any]]) -> bytes:
@@ -79,19 +85,20 @@ def encode_disparity(disparity: NDArray[np.floating[Any]]) -> bytes:
 
 
 def decode_disparity(
-    content: bytes | memoryview, *, size: tuple[int, int] | None = None
+    content: bytes | memoryview, *, size: tuple[int, int] | None = None, out: NDArray[Any] | None = None
 ) -> NDArray[np.float32]:
     """Disparity ``[H, W]``, float32 in [0, 1], of the bytes `encode_disparity` made.
 
     Args:
         content: The bytes.
         size: Width and height that the image must have; None for any up to `MAX_PIXELS`.
+        out: Array of the result's shape and type to write into, of any strides; None for a new one.
 
     Raises:
         ValueError: If the bytes are not a 16-bit grey PNG of this size.
     """
     # Rounded once, from float64; multiplying in float32 would round twice.
-    return _disparities()[_pixels("disparity", content, np.uint16, size)]
+    return np.take(_disparities(), _pixels("disparity", content, np.uint16, size), out=out, mode="clip")
 
 
 def encode_instance(instance: NDArray[np.uint16]) -> bytes:
@@ -105,18 +112,22 @@ def encode_instance(instance: NDArray[np.uint16]) -> bytes:
 
 
 def decode_instance(
-    content: bytes | memoryview, *, size: tuple[int, int] | None = None
+    content: bytes | memoryview,
+    *,
+    size: tuple[int, int] | None = None,
+    out: NDArray[Any] | None = None,
 ) -> NDArray[np.uint16]:
     """Instance ids ``[H, W]``, uint16, of the bytes `encode_instance` made.
 
     Args:
         content: The bytes.
         size: Width and height that the image must have; None for any up to `MAX_PIXELS`.
+        out: Array of the result's shape and type to write into, of any strides; None for a new one.
 
     Raises:
         ValueError: If the bytes are not a 16-bit grey PNG of this size.
     """
-    return _pixels("instance", content, np.uint16, size)
+    return _pixels("instance", content, np.uint16, size, out)
 
 
 def _require(what: str, image: NDArray[Any], kind: type[np.generic], shape: str, shape_matches: bool) -> None:
@@ -135,6 +146,7 @@ def _pixels(
     content: bytes | memoryview,
     dtype: type[ScalarT],
     size: tuple[int, int] | None,
+    out: NDArray[ScalarT] | None = None,
     *,
     num_channels: int = 1,
 ) -> NDArray[ScalarT]:
@@ -143,15 +155,26 @@ def _pixels(
     pixel_bytes = num_channels * np.dtype(dtype).itemsize
     rows = _sub_filtered_rows(what, content, height, 1 + width * pixel_bytes)
     if rows is not None:
-        sums = np.add.accumulate(rows.reshape(height, width, pixel_bytes), axis=1, dtype=np.uint8)
-        return sums if num_channels == 3 else sums.view(">u2")[..., 0].astype(dtype)
+        # The sum over a row undoes the filter; bytes wrap around, as the filter's do.
+        rows = rows.reshape(height, width, pixel_bytes)
+        if num_channels == 3:
+            return np.add.accumulate(rows, axis=1, dtype=np.uint8, out=out)
+        pixels = np.add.accumulate(rows, axis=1, dtype=np.uint8).view(">u2")[..., 0]
+        return _given(out, pixels.astype(dtype, copy=False))
     # None for unreadable bytes, which OpenCV's annotations leave out.
-    pixels = cast(
+    decoded = cast(
         "NDArray[ScalarT] | None", cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     )
-    if pixels is None:
+    if decoded is None:
         raise ValueError(f"{what}: {len(content)} bytes cannot be decoded as PNG")
-    return pixels if num_channels == 1 else cast("NDArray[ScalarT]", cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
+    return _given(out, decoded if num_channels == 1 else cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB))
+
+
+def _given(out: NDArray[ScalarT] | None, pixels: NDArray[Any]) -> NDArray[ScalarT]:
+    if out is None:
+        return pixels
+    np.copyto(out, pixels)
+    return out
 
 
 def _sub_filtered_rows(

@@ -185,24 +185,27 @@ class CorpusReader:
         contents = self._contents(row, layout, numbers)
         size = (meta.width, meta.height)
 
-        def stream(number: int, decode: Callable[..., NDArray[Any]]) -> NDArray[Any]:
-            images = []
-            for i, frame in enumerate(frames):
+        shape = (len(frames), meta.height, meta.width)
+        # Planes behind the usual order of axes: networks take planes, and decoding straight there is free.
+        aif, bokeh = (np.empty((shape[0], 3, *shape[1:]), np.uint8).transpose(0, 2, 3, 1) for _ in range(2))
+        disparity = np.empty(shape, np.float32)
+        ids = np.empty(shape, np.uint16) if instance else None
+        decoders = (codec.decode_rgb, codec.decode_rgb, codec.decode_disparity, codec.decode_instance)
+        for i, (decode, arrays) in enumerate(zip(decoders, (aif, bokeh, disparity, ids), strict=True)):
+            for j, array in enumerate(() if arrays is None else arrays):
                 try:
-                    images.append(decode(contents[number * len(frames) + i], size=size))
+                    decode(contents[i * len(frames) + j], size=size, out=array)
                 except ValueError as error:
-                    member = frame_member(streams[number], frame, row.num_frames)
+                    member = frame_member(streams[i], frames[j], row.num_frames)
                     raise UserError(f"{self._where(row)}: {member}: {error}.") from error
-            return np.stack(images)
-
         return Sample(
             key=row.key,
             target=target,
             frames=tuple(frames),
-            aif=stream(0, codec.decode_rgb),
-            bokeh=stream(1, codec.decode_rgb),
-            disparity=stream(2, codec.decode_disparity),
-            instance=stream(3, codec.decode_instance) if instance else None,
+            aif=aif,
+            bokeh=bokeh,
+            disparity=disparity,
+            instance=ids,
             k=meta.k[target, list(frames)],
             focus_disparity=meta.focus_disparity[target, list(frames)],
         )
@@ -279,7 +282,7 @@ class CorpusReader:
         if num_frames == 0 or num_targets == 0 or names != member_names(num_targets, num_frames):
             path = self.folder.path(shard.removesuffix(".tar"))
             raise UserError(
-                f"{path}.json, {clip.key}: must list the members of a clip in their order, and does not. Copy it again."
+                f"{path}.json, {clip.key}: must list the members of a clip in their order. Copy it again."
             )
         return num_targets, num_frames
 

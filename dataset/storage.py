@@ -108,7 +108,9 @@ class Folder:
         path = f"{folder}/{name}"
         merged = merge_ranges(ranges)
         starts, ends = [start for start, _ in merged], [end for _, end in merged]
-        contents = self._try(path, lambda: filesystem.cat_ranges([path] * len(merged), starts, ends))
+        contents = self._try(
+            path, lambda: filesystem.cat_ranges([path] * len(merged), starts, ends, on_error="raise")
+        )
         views: dict[tuple[int, int], memoryview] = {}
         for (start, end), content in zip(merged, contents, strict=True):
             if len(content) != end - start:
