@@ -137,7 +137,7 @@ def shard_outside(corpus: Path, make_clip: Any) -> str:
 
 
 def foreign(corpus: Path, make_clip: Any) -> str:
-    (corpus / "index.parquet").write_bytes(b"PAR1" + os.urandom(100) + b"PAR1")
+    (corpus / "index.parquet").write_bytes(b"PAR1" + bytes(range(100)) + b"PAR1")
     return "index.parquet: cannot be read"
 
 
