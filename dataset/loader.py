@@ -10,23 +10,26 @@ What a sample is depends on seed and position alone (`focuspull.dataset.order`),
 workers nor that of ranks changes what is seen. The samples of one step are dealt out to the ranks in turn;
 an epoch ends where it ends, in mid-batch if need be, and the next one goes on there, so nothing is dropped
 and nothing comes twice. Arrays become ``[B, T, C, H, W]`` here and nowhere else.
+
+Workers are threads: inflating, hashing and array arithmetic, nearly all there is to do, run without the
+interpreter's lock, and batches need not be copied from process to process.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from focuspull.dataset.clip import FrozenModel
 from focuspull.dataset.errors import UserError
@@ -133,7 +136,7 @@ class Loader:
         perturbation: Of the disparity (training stage 2); None for none.
         with_focus_mask: Whether batches hold it.
         with_instance: Whether batches hold instance ids.
-        num_workers: Processes that read and decode; 0: this one.
+        num_workers: Threads that read and decode; 0: the caller's, when it asks for a batch.
         rank: Of this process among those that share the work; None: as torch.distributed has it, else 0.
         world_size: How many those are; None likewise, else 1.
         num_epochs: Epochs until the iteration ends; None: never. Not with ``weights``, which have no epochs.
@@ -225,16 +228,7 @@ class Loader:
         self._position = int(state["position"])
 
     def __iter__(self) -> Iterator[Batch]:
-        loader = DataLoader(
-            self._samples,
-            batch_sampler=self._positions(self._position),
-            collate_fn=_collate,
-            num_workers=self._num_workers,
-            pin_memory=self._pin_memory,
-            prefetch_factor=self._prefetch_factor if self._num_workers else None,
-            worker_init_fn=_start_worker,
-        )
-        for batch in loader:
+        for batch in self._prepared():
             if isinstance(batch, _Failure):
                 raise UserError(batch.message)
             self._position += self._batch_size * self._world
@@ -244,6 +238,28 @@ class Loader:
             for line in batch.skipped:
                 _log.warning("skipped: %s", line)
             yield batch
+
+    def _prepared(self) -> Iterator[Batch | _Failure]:
+        """Batches in their order, some of them made ahead of time."""
+        positions = self._positions(self._position)
+        if not self._num_workers:
+            yield from map(self._make, positions)
+            return
+        pool = ThreadPoolExecutor(self._num_workers, thread_name_prefix="focuspull-loader")
+        ahead: deque[Future[Batch | _Failure]] = deque()
+        try:
+            for batch in positions:
+                ahead.append(pool.submit(self._make, batch))
+                if len(ahead) > self._num_workers * self._prefetch_factor:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _make(self, positions: Sequence[int]) -> Batch | _Failure:
+        batch = _collate([self._samples.at(position) for position in positions])
+        return batch.pin_memory() if self._pin_memory and isinstance(batch, Batch) else batch
 
     def _positions(self, start: int) -> Iterator[list[int]]:
         """Positions of this rank's batches, from the batch that holds ``start``."""
@@ -259,7 +275,7 @@ class Loader:
 
 @dataclass(frozen=True)
 class _Failure:
-    """Travels in place of a batch: an exception would bring the worker's traceback along."""
+    """Travels in place of a sample or batch that cannot be made."""
 
     message: str
 
@@ -272,7 +288,7 @@ class _Loaded:
     skipped: tuple[str, ...]
 
 
-class _Samples(Dataset[Any]):
+class _Samples:
     """Position to sample."""
 
     def __init__(
@@ -319,7 +335,7 @@ class _Samples(Dataset[Any]):
         self.order = Order(shards, seed=seed, weights=weights, shards_mixed=shards_mixed, shuffle=shuffle)
         self.fingerprint = digest.hexdigest()
 
-    def __getitem__(self, position: int) -> _Loaded | _Failure:
+    def at(self, position: int) -> _Loaded | _Failure:
         problems: list[str] = []
         for attempt in range(1 + NUM_SUBSTITUTES):
             at = position if attempt == 0 else self._substitute(position, attempt)
@@ -409,23 +425,21 @@ def _collate(loaded: Sequence[_Loaded | _Failure]) -> Batch | _Failure:
         frames=torch.tensor([sample.frames for sample in samples]),
         aif=_planes([sample.aif for sample in samples]),
         bokeh=_planes([sample.bokeh for sample in samples]),
-        disparity=torch.from_numpy(np.stack([sample.disparity for sample in samples]))[:, :, None],
-        k=torch.from_numpy(np.stack([sample.k for sample in samples])),
-        focus_disparity=torch.from_numpy(np.stack([sample.focus_disparity for sample in samples])),
-        focus_mask=torch.from_numpy(np.stack(masks))[:, :, None] if masks else None,
-        instance=torch.from_numpy(np.stack(instances).astype(np.int32))[:, :, None] if instances else None,
+        disparity=_side_by_side([sample.disparity for sample in samples])[:, :, None],
+        k=_side_by_side([sample.k for sample in samples]),
+        focus_disparity=_side_by_side([sample.focus_disparity for sample in samples]),
+        focus_mask=_side_by_side(masks)[:, :, None] if masks else None,
+        instance=_side_by_side([x.astype(np.int32) for x in instances])[:, :, None] if instances else None,
         skipped=tuple(line for one in ok for line in one.skipped),
     )
 
 
 def _planes(videos: Sequence[NDArray[np.uint8]]) -> Tensor:
     """``[T, H, W, 3]`` each, to ``[B, T, 3, H, W]``."""
-    planes = np.empty((len(videos), *np.moveaxis(videos[0], 3, 1).shape), np.uint8)
-    for video, out in zip(videos, planes, strict=True):
-        np.copyto(out, np.moveaxis(video, 3, 1))
-    return torch.from_numpy(planes)
+    return _side_by_side([np.moveaxis(video, 3, 1) for video in videos])
 
 
-def _start_worker(_: int) -> None:
-    # 0, not 1: setting 1 makes OpenCV join the threads of its pool, which did not survive the fork.
-    cv2.setNumThreads(0)
+def _side_by_side(arrays: Sequence[NDArray[Any]]) -> Tensor:
+    """``[B, ...]``; one alone is not copied if it need not be."""
+    joined = np.ascontiguousarray(arrays[0])[None] if len(arrays) == 1 else np.stack(arrays)
+    return torch.from_numpy(joined)

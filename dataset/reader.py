@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import fsspec
@@ -30,6 +31,7 @@ from focuspull.dataset.storage import Folder
 
 MARKERS_KEPT = 192
 """Markers in memory at most: three groups of `focuspull.dataset.order`, about 0.4 MB for 50 clips each."""
+METAS_KEPT = 4096
 MAX_MARKER_BYTES = 1 << 28
 MAX_INDEX_BYTES = 1 << 32
 _SHA256_BYTES = 32
@@ -105,7 +107,7 @@ class _Meta:
 
 
 class CorpusReader:
-    """The clips of a corpus, and windows of them.
+    """The clips of a corpus, and windows of them; threads may share it.
 
     Args:
         source: Folder of a corpus; or tars of it, as one pattern (``/data/c/train-*.tar``) or a list, all in
@@ -141,6 +143,7 @@ class CorpusReader:
                 for tar in sorted({str(tar).rpartition("/")[2] for tar in tars})
                 for row in self._marked(tar)
             ]
+        self._lock = Lock()
         self._markers: OrderedDict[str, dict[str, _Layout]] = OrderedDict()
         self._metas: OrderedDict[str, _Meta] = OrderedDict()
         self._by_shard: dict[str, list[ClipRow]] = {}
@@ -287,12 +290,14 @@ class CorpusReader:
         return num_targets, num_frames
 
     def _layout(self, row: ClipRow) -> _Layout:
-        if row.shard not in self._markers:
-            self._markers[row.shard] = self._layouts(row.shard)
-            while len(self._markers) > MARKERS_KEPT:
-                self._markers.popitem(last=False)
-        self._markers.move_to_end(row.shard)
-        return self._markers[row.shard][row.key]
+        # Held while reading: other threads most likely need the same marker.
+        with self._lock:
+            if row.shard not in self._markers:
+                self._markers[row.shard] = self._layouts(row.shard)
+                while len(self._markers) > MARKERS_KEPT:
+                    self._markers.popitem(last=False)
+            self._markers.move_to_end(row.shard)
+            return self._markers[row.shard][row.key]
 
     def _layouts(self, shard: str) -> dict[str, _Layout]:
         marker = self._marker(shard)
@@ -336,18 +341,20 @@ class CorpusReader:
         return contents
 
     def _meta(self, row: ClipRow, layout: _Layout) -> _Meta:
-        # By content, since keys are unique in one corpus only.
-        if row.members_sha256 not in self._metas:
+        meta = self._metas.get(row.key)
+        if meta is None:
             (content,) = self._contents(row, layout, [0])
             try:
-                self._metas[row.members_sha256] = _window_meta(bytes(content), row)
+                meta = _window_meta(bytes(content), row)
             except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise UserError(
                     f"{self._where(row)}: json: is not the metadata of a clip: {error}."
                 ) from error
-            while len(self._metas) > 4096:
-                self._metas.popitem(last=False)
-        return self._metas[row.members_sha256]
+            with self._lock:
+                self._metas[row.key] = meta
+                while len(self._metas) > METAS_KEPT:
+                    self._metas.popitem(last=False)
+        return meta
 
 
 def _tars(source: str | Path | Sequence[str | Path]) -> list[str] | None:

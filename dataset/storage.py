@@ -1,12 +1,11 @@
 """Files of a corpus by name and byte range, on a local disk or wherever fsspec reaches (s3://, gs://, https://).
 
 Reads only. What is read is bounded by what is asked for, and a file shorter than that is an error, never a
-shorter answer. Connections are opened in the process that uses them, so a `Folder` can go to forked workers.
+shorter answer. Threads may share a `Folder`.
 """
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
@@ -39,11 +38,16 @@ class Folder:
 
     def __init__(self, address: str | Path) -> None:
         self.address = str(address).rstrip("/") or "/"
-        self._opened: tuple[int, Any, str] | None = None
-        self._filesystem()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"address": self.address, "_opened": None}
+        try:
+            filesystem, path = url_to_fs(self.address)
+        except ImportError as error:
+            raise UserError(
+                f"{self.address}: {error}. Install it with: pip install 'focuspull[remote]'"
+            ) from error
+        except ValueError as error:
+            raise UserError(f"{self.address}: {error}. Give a folder, s3://, gs:// or https://.") from error
+        self._filesystem: Any = filesystem
+        self._path = str(path).rstrip("/")
 
     @property
     def is_local(self) -> bool:
@@ -60,20 +64,10 @@ class Folder:
         Raises:
             UserError: If there is no such folder, or the storage refuses.
         """
-        filesystem, path = self._filesystem()
         if fsspec.utils.get_protocol(self.address) in ("http", "https"):
             return None
-        found = self._try(path, lambda: filesystem.ls(path, detail=False))
+        found = self._try(self._path, lambda: self._filesystem.ls(self._path, detail=False))
         return {PurePosixPath(str(name)).name for name in found}
-
-    def exists(self, name: str) -> bool:
-        """Whether there is such a file.
-
-        Raises:
-            UserError: If the storage refuses.
-        """
-        filesystem, path = self._filesystem()
-        return bool(self._try(f"{path}/{name}", lambda: filesystem.exists(f"{path}/{name}")))
 
     def size(self, name: str) -> int:
         """Bytes of a file.
@@ -81,8 +75,7 @@ class Folder:
         Raises:
             UserError: If there is no such file, or the storage refuses.
         """
-        filesystem, path = self._filesystem()
-        return int(self._try(f"{path}/{name}", lambda: filesystem.size(f"{path}/{name}")) or 0)
+        return int(self._try(self.path(name), lambda: self._filesystem.size(f"{self._path}/{name}")) or 0)
 
     def read(self, name: str, *, limit: int) -> bytes:
         """A whole file.
@@ -104,12 +97,12 @@ class Folder:
         Raises:
             UserError: If the file is not there, ends before a range does, or the storage refuses.
         """
-        filesystem, folder = self._filesystem()
-        path = f"{folder}/{name}"
+        path = f"{self._path}/{name}"
         merged = merge_ranges(ranges)
         starts, ends = [start for start, _ in merged], [end for _, end in merged]
         contents = self._try(
-            path, lambda: filesystem.cat_ranges([path] * len(merged), starts, ends, on_error="raise")
+            self.path(name),
+            lambda: self._filesystem.cat_ranges([path] * len(merged), starts, ends, on_error="raise"),
         )
         views: dict[tuple[int, int], memoryview] = {}
         for (start, end), content in zip(merged, contents, strict=True):
@@ -120,22 +113,6 @@ class Folder:
                 )
             views[start, end] = memoryview(content)
         return [_part(views, start, end) for start, end in ranges]
-
-    def _filesystem(self) -> tuple[Any, str]:
-        # A forked worker must not share the connections and event loop of its parent.
-        if self._opened is None or self._opened[0] != os.getpid():
-            try:
-                filesystem, path = url_to_fs(self.address)
-            except ImportError as error:
-                raise UserError(
-                    f"{self.address}: {error}. Install it with: pip install 'focuspull[remote]'"
-                ) from error
-            except ValueError as error:
-                raise UserError(
-                    f"{self.address}: {error}. Give a folder, s3://, gs:// or https://."
-                ) from error
-            self._opened = (os.getpid(), filesystem, str(path).rstrip("/"))
-        return self._opened[1:]
 
     def _try(self, path: str, read: Callable[[], ValueT]) -> ValueT:
         pause = FIRST_PAUSE_S

@@ -1,11 +1,12 @@
 """Frames per second of the loader, of decoding alone, and of reading folders of PNG frames with Pillow.
 
-Loader and folders give the same: AIF, one bokeh stream, disparity and the mask of the object in focus of the
-same clips, images as float32 in [0, 1], in the same number of worker processes. *Decode only* has the bytes
-of the same members in memory and decodes them with `focuspull.dataset.codec`, nothing else. *Folders* is the
-layout of ``focuspull-dataset export --format a2b`` read as published code does: Pillow opens the frames of a
-window one by one, resizes to 1024x576 and makes float tensors. The three take turns; the best of several
-turns counts.
+Loader and folders give AIF, one bokeh stream, disparity and the mask of the object in focus of windows of the
+same clips, with the same number of workers. *Decode only* has the bytes of the same members in memory and
+decodes them, nothing else: with `focuspull.dataset.codec`, and with OpenCV. *Folders* is the layout of
+``focuspull-dataset export --format a2b``, whose frames Pillow opens one by one, once into the same uint8
+tensors, and once as published code does, resized to 1024x576 and as float tensors in [0, 1]. All take turns;
+the best of several turns counts. Workers are the loader's own threads, and for the others as many threads that take
+sample after sample.
 
 Run it from the root of the repository: ``python -m tests.benchmarks.loader``.
 """
@@ -13,9 +14,12 @@ Run it from the root of the repository: ``python -m tests.benchmarks.loader``.
 from __future__ import annotations
 
 import argparse
+import itertools
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +27,10 @@ import cv2
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset
 
 from focuspull.dataset import codec
 from focuspull.dataset.clip import encode_clip, frame_member
-from focuspull.dataset.loader import Loader, Window, unit
+from focuspull.dataset.loader import Loader, Window
 from focuspull.dataset.markers import read_markers, read_members
 from focuspull.dataset.reader import CorpusReader
 from tests.dataset.conftest import make_meta, publish
@@ -56,11 +59,23 @@ def main() -> None:
         row = reader.rows[0]
         members = {r.key: _members(corpus, r.key) for r in reader.rows}
         _export(reader, members, Path(scratch) / "frames")
+        folder = Path(scratch) / "frames"
+        plan = [
+            (reader.rows[i % len(reader.rows)].key, _frames(row.num_frames, i))
+            for i in range(options.samples)
+        ]
+        jobs: dict[str, Callable[[tuple[str, range]], Any]] = {
+            "decode only": partial(_decode, members, codec_of=DECODERS),
+            "OpenCV only": partial(_decode, members, codec_of=dict.fromkeys(DECODERS, _opencv)),
+            "Pillow": partial(_pillow, folder, published=False),
+            "as published": partial(_pillow, folder, published=True),
+        }
         print(
-            f"{len(reader.rows)} clips, windows of {T} frames, {options.samples} samples; frames/s (ratio)\n"
+            f"{len(reader.rows)} clips, windows of {T} frames, {options.samples} samples; frames per second\n"
         )
-        print("| workers | decode only | loader | loader / decode only | Pillow, folders | loader / Pillow |")
-        print("| --- | --- | --- | --- | --- | --- |")
+        names = ["loader", *jobs]
+        print("| workers | " + " | ".join([*names, *(f"loader / {name}" for name in jobs)]) + " |")
+        print("| --- " * (1 + len(names) + len(jobs)) + "|")
         for workers in options.workers:
             loader = Loader(
                 [reader],
@@ -70,34 +85,25 @@ def main() -> None:
                 with_focus_mask=True,
                 num_workers=workers,
             )
-            plan = [_frames(row.num_frames, i) for i in range(options.samples)]
-            keys = [reader.rows[i % len(reader.rows)].key for i in range(options.samples)]
-            ways: dict[str, Callable[[], Iterator[Any]]] = {
-                "decode": lambda w=workers, k=keys, p=plan: _torch(_Decode(members, k, p), w),
-                "loader": lambda it=loader: _floats(it),
-                "pillow": lambda w=workers, k=keys, p=plan: _torch(
-                    _Pillow(Path(scratch) / "frames", k, p), w
-                ),
-            }
-            best: dict[str, float] = {}
+            best = dict.fromkeys(names, 0.0)
             for _ in range(options.repeats):
-                for name, way in ways.items():
-                    rate = _rate(way(), options.samples)
-                    best[name] = max(rate, best.get(name, 0.0))
-            print(
-                f"| {workers} | {best['decode']:.1f} | {best['loader']:.1f} | "
-                f"{best['loader'] / best['decode']:.2f} | {best['pillow']:.1f} | "
-                f"{best['loader'] / best['pillow']:.1f} |",
-                flush=True,
-            )
-
-
-def _rate(batches: Iterator[Any], samples: int) -> float:
-    next(batches)  # starts the workers
-    begin = time.perf_counter()
-    for _ in range(samples - 1):
-        next(batches)
-    return (samples - 1) * T / (time.perf_counter() - begin)
+                for name in names:
+                    begin = time.perf_counter()
+                    if name == "loader":
+                        for _ in itertools.islice(loader, options.samples):
+                            pass
+                    elif workers:
+                        with ThreadPoolExecutor(workers) as pool:
+                            for _ in pool.map(jobs[name], plan):
+                                pass
+                    else:
+                        for sample in plan:
+                            jobs[name](sample)
+                    rate = options.samples * T / (time.perf_counter() - begin)
+                    best[name] = max(best[name], rate)
+            cells = [f"{best[name]:.1f}" for name in names]
+            cells += [f"{best['loader'] / best[name]:.2f}" for name in jobs]
+            print(f"| {workers} | " + " | ".join(cells) + " |", flush=True)
 
 
 def _frames(total: int, number: int) -> range:
@@ -105,51 +111,36 @@ def _frames(total: int, number: int) -> range:
     return range(start, start + T)
 
 
-def _floats(loader: Loader) -> Iterator[Any]:
-    for batch in loader:
-        yield unit(batch.aif), unit(batch.bokeh), batch.disparity, batch.focus_mask
+def _decode(
+    members: dict[str, dict[str, bytes]],
+    sample: tuple[str, range],
+    *,
+    codec_of: dict[str, Callable[[bytes], Any]],
+) -> None:
+    key, frames = sample
+    total = sum(name.startswith("aif.") for name in members[key])
+    for stream, decode in codec_of.items():
+        for frame in frames:
+            decode(members[key][frame_member(stream, frame, total)])
 
 
-def _torch(dataset: Dataset[Any], workers: int) -> Iterator[Any]:
-    return iter(
-        DataLoader(dataset, batch_size=1, num_workers=workers, worker_init_fn=lambda _: cv2.setNumThreads(0))
-    )
+def _opencv(content: bytes) -> np.ndarray:
+    return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
 
 
-class _Decode(Dataset[Any]):
-    def __init__(self, members: dict[str, dict[str, bytes]], keys: list[str], plan: list[range]) -> None:
-        self.members, self.keys, self.plan = members, keys, plan
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def __getitem__(self, i: int) -> int:
-        members = self.members[self.keys[i]]
-        total = sum(name.startswith("aif.") for name in members)
-        size = 0
-        for stream, decode in DECODERS.items():
-            for frame in self.plan[i]:
-                size += decode(members[frame_member(stream, frame, total)]).size
-        return size
-
-
-class _Pillow(Dataset[Any]):
-    def __init__(self, folder: Path, keys: list[str], plan: list[range]) -> None:
-        self.folder, self.keys, self.plan = folder, keys, plan
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def __getitem__(self, i: int) -> list[torch.Tensor]:
-        videos = []
-        for stream, mode in (("aif", "RGB"), ("bokeh", "RGB"), ("disp", "L"), ("mask", "L")):
-            images = []
-            for frame in self.plan[i]:
-                with Image.open(self.folder / self.keys[i] / stream / f"{frame}.png") as image:
-                    array = np.array(image.convert(mode).resize((1024, 576)), np.float32)
-                images.append(torch.from_numpy(array / 255).reshape(576, 1024, -1).permute(2, 0, 1))
-            videos.append(torch.stack(images))
-        return videos
+def _pillow(folder: Path, sample: tuple[str, range], *, published: bool) -> list[torch.Tensor]:
+    key, frames = sample
+    videos = []
+    for stream, mode in (("aif", "RGB"), ("bokeh", "RGB"), ("disp", "L"), ("mask", "L")):
+        images = []
+        for frame in frames:
+            with Image.open(folder / key / stream / f"{frame}.png") as file:
+                image = file.convert(mode)
+            resized = image.resize((1024, 576)) if published else image
+            array = np.array(resized, np.float32) / 255 if published else np.array(resized)
+            images.append(torch.from_numpy(array).reshape(576, 1024, -1).permute(2, 0, 1))
+        videos.append(torch.stack(images))
+    return videos
 
 
 def _members(corpus: Path, key: str) -> dict[str, bytes]:

@@ -92,7 +92,7 @@ def test_object_store_can_be_listed_and_globbed(corpus: Path):
     assert_equal(window("memory://bucket/tiny/train-*.tar"), window(corpus))
 
 
-def test_workers_open_connections_of_their_own(corpus: Path, server: str):
+def test_threads_share_a_connection(corpus: Path, server: str):
     options: dict[str, Any] = {"window": Window(num_frames=2), "batch_size": 2, "seed": 0, "num_epochs": 1}
     remote = [batch.keys for batch in Loader([CorpusReader(server)], num_workers=2, **options)]
     assert remote == [batch.keys for batch in Loader([CorpusReader(corpus)], **options)]
