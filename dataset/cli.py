@@ -1,8 +1,8 @@
 """The ``focuspull-dataset`` command: look at a corpus, check and audit it, describe, export and rearrange it.
 
-Exit status: 0 done, 1 the check or the audit found problems, 2 the user's mistake (one line on standard error), 141 the
-reader of standard output went away. NumPy, OpenCV and pydantic are imported inside the verbs, so that
-``--help`` is instant.
+Exit status: 0 done, 1 the check or the audit found problems, 2 the user's mistake (one line on standard
+error), 141 the reader of standard output went away. NumPy, OpenCV and pydantic are imported inside the
+verbs, so that ``--help`` is instant.
 """
 
 from __future__ import annotations

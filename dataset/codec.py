@@ -21,6 +21,7 @@ from typing import Any, TypeVar, cast
 import cv2
 import numpy as np
 from isal import isal_zlib
+from isal.igzip_lib import IsalError
 from numpy.typing import NDArray
 
 ScalarT = TypeVar("ScalarT", bound=np.generic)
@@ -167,12 +168,12 @@ def _pixels(
     )
     if decoded is None:
         raise ValueError(f"{what}: {len(content)} bytes cannot be decoded as PNG")
-    return _given(out, decoded if num_channels == 1 else cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB))
+    return _given(out, decoded if num_channels == 1 else decoded[..., ::-1])
 
 
 def _given(out: NDArray[ScalarT] | None, pixels: NDArray[Any]) -> NDArray[ScalarT]:
     if out is None:
-        return pixels
+        return np.ascontiguousarray(pixels)
     np.copyto(out, pixels)
     return out
 
@@ -207,7 +208,7 @@ def _sub_filtered_rows(
     try:
         # One more than wanted, to see whether there is more; never all of what a bomb may hold.
         flat = inflater.decompress(parts[0] if len(parts) == 1 else b"".join(parts), height * row_bytes + 1)
-    except isal_zlib.error as error:
+    except IsalError as error:
         raise ValueError(f"{what}: {len(content)} bytes cannot be decoded as PNG: {error}") from error
     if len(flat) != height * row_bytes or not inflater.eof:
         raise ValueError(f"{what}: {len(content)} bytes cannot be decoded as PNG of the size in its header")

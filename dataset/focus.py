@@ -12,7 +12,7 @@ _STEP = 4
 
 
 def focus_mask(
-    disparity: NDArray[np.float32], instance: NDArray[np.uint16], focus_disparity: NDArray[np.floating]
+    disparity: NDArray[np.float32], instance: NDArray[np.uint16], focus_disparity: NDArray[np.float32]
 ) -> NDArray[np.bool_]:
     """Visible pixels of the object in focus: the instance whose median disparity is nearest to the focus.
 

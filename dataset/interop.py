@@ -40,19 +40,19 @@ def as_webdataset(
         UserError: If webdataset is not installed. While iterating: if a shard or clip cannot be read.
     """
     try:
-        import webdataset as wds
+        from webdataset import filters, pipeline, shardlists
     except ImportError as error:
         raise UserError("webdataset is not installed. Install it with: pip install webdataset") from error
     report = on_damage or _raise
     stages: list[Any] = [
-        wds.SimpleShardList(shards if isinstance(shards, str) else list(shards)),
-        wds.split_by_node,
-        wds.split_by_worker,
+        shardlists.SimpleShardList(shards if isinstance(shards, str) else list(shards)),
+        shardlists.split_by_node,
+        shardlists.split_by_worker,
         partial(_grouped, report=report),
     ]
     if shuffle_buffer:
-        stages.append(wds.shuffle(shuffle_buffer, seed=seed))
-    return wds.DataPipeline(*stages, partial(_decoded, frames=frames, report=report))
+        stages.append(filters.shuffle(shuffle_buffer, seed=seed))
+    return pipeline.DataPipeline(*stages, partial(_decoded, frames=frames, report=report))
 
 
 def _raise(line: str) -> None:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-import fsspec
 from fsspec.core import url_to_fs
+from fsspec.utils import get_protocol
 
 from focuspull.dataset.errors import UserError
 
@@ -52,7 +52,7 @@ class Folder:
     @property
     def is_local(self) -> bool:
         """Whether the files lie on this machine's disks."""
-        return fsspec.utils.get_protocol(self.address) in ("file", "local")
+        return get_protocol(self.address) in ("file", "local")
 
     def path(self, name: str) -> str:
         """Address of one file, for messages."""
@@ -64,7 +64,7 @@ class Folder:
         Raises:
             UserError: If there is no such folder, or the storage refuses.
         """
-        if fsspec.utils.get_protocol(self.address) in ("http", "https"):
+        if get_protocol(self.address) in ("http", "https"):
             return None
         found = self._try(self._path, lambda: self._filesystem.ls(self._path, detail=False))
         return {PurePosixPath(str(name)).name for name in found}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import cv2
 import numpy as np
@@ -89,7 +89,7 @@ class Placement:
             return part
         to_linear, to_display = _tables()
         shrinks = self.size[0] <= self.height and self.size[1] <= self.width
-        resized = cv2.resize(
+        resized: NDArray[Any] = cv2.resize(
             to_linear[part], self.size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
         )
         return to_display[resized]

@@ -5,8 +5,8 @@ same clips, with the same number of workers. *Decode only* has the bytes of the 
 decodes them, nothing else: with `focuspull.dataset.codec`, and with OpenCV. *Folders* is the layout of
 ``focuspull-dataset export --format a2b``, whose frames Pillow opens one by one, once into the same uint8
 tensors, and once as published code does, resized to 1024x576 and as float tensors in [0, 1]. All take turns;
-the best of several turns counts. Workers are the loader's own threads, and for the others as many threads that take
-sample after sample.
+the best of several turns counts. Workers are the loader's own threads, and for the others as many threads
+that take sample after sample.
 
 Run it from the root of the repository: ``python -m tests.benchmarks.loader``.
 """

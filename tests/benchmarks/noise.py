@@ -1,7 +1,8 @@
 """Whether the certified noise floor is the true one: clips of `demo` against converged references.
 
-Run from the root of the repository: ``python -m tests.benchmarks.noise``. Every clip is one small frame,
-rendered separately and re-binned, with and without the denoiser. The reference is rendered separately
+Run from the root of the repository: ``python -m tests.benchmarks.noise``. Every clip is one small frame, or
+with ``--frames`` several, which count as one video; each is rendered separately and re-binned, with and
+without the denoiser. The reference is rendered separately
 without one; its own noise, known from its halves, is subtracted from the measured error.
 """
 
@@ -24,6 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--first", type=int, default=0, help="number of the first clip")
     parser.add_argument("--clips", type=int, default=20)
+    parser.add_argument("--frames", type=int, default=1)
     parser.add_argument("--width", type=int, default=192)
     parser.add_argument("--samples", type=int, default=256)
     parser.add_argument("--reference-samples", type=int, default=1024)
@@ -31,7 +33,8 @@ def main() -> None:
     differences: dict[str, list[float]] = {}
     print("clip  image    how                     estimated   true   difference (dB)")
     for clip in range(arguments.first, arguments.first + arguments.clips):
-        rows = in_child(_compare, clip, arguments.width, arguments.samples, arguments.reference_samples)
+        sizes = (arguments.frames, arguments.width, arguments.samples, arguments.reference_samples)
+        rows = in_child(_compare, clip, *sizes)
         for image, how, estimated, true in rows:
             print(
                 f"{clip:4}  {image:7}  {how:22}  {estimated:9.2f} {true:7.2f} {estimated - true:+9.2f}",
@@ -46,7 +49,7 @@ def main() -> None:
 
 
 def _compare(
-    clip: int, width: int, samples: int, reference_samples: int
+    clip: int, num_frames: int, width: int, samples: int, reference_samples: int
 ) -> list[tuple[str, str, float, float]]:
     """Rows of image, how it was made, estimated and true PSNR."""
     from focuspull.render.backends import get_backend
@@ -54,7 +57,7 @@ def _compare(
     from focuspull.render.frames import render_frames
 
     height = width * 9 // 16
-    overrides = {"film.width": str(width), "film.height": str(height), "film.num_frames": "2"}
+    overrides = {"film.width": str(width), "film.height": str(height), "film.num_frames": str(1 + num_frames)}
     loaded = load_corpus("demo", overrides)
     scene = randomize(loaded.spec, clip)
 
@@ -64,7 +67,7 @@ def _compare(
         built = build(changed, loaded.files)
         session: Any = get_backend("mitsuba").load().open_session(built, threads=1)
         session.force_method(method)
-        return render_frames(session, built, [0])
+        return render_frames(session, built, list(range(num_frames)))
 
     reference = frames("separate", False, reference_samples, 99)
     ev = scene.film.exposure_ev

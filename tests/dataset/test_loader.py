@@ -53,8 +53,9 @@ def samples(loader: Loader, num_batches: int | None = None) -> list[tuple[Any, .
 def test_batches_hold_the_pixels_and_values_of_the_clips(corpus: Path):
     loader = load(corpus, with_instance=True, with_focus_mask=True, num_epochs=1, batch_size=3)
     assert loader.epoch_size == 6
-    seen = 0
-    for batch in loader:
+    batches = list(loader)
+    for batch in batches:
+        assert batch.instance is not None and batch.focus_mask is not None
         for i, key in enumerate(batch.keys):
             name = "val-000000" if key == "clip-000002" else "train-000000"
             clip = decode_clip(read_members(corpus, read_marker(corpus, name), key))
@@ -74,8 +75,8 @@ def test_batches_hold_the_pixels_and_values_of_the_clips(corpus: Path):
                 # The disc is at disparity 1; its mask is it, and empty unless it is in focus.
                 expected = (clip.instance[frame] == 1) & (f == 1)
                 np.testing.assert_array_equal(batch.focus_mask[i, t, 0], expected)
-            seen += 1
-    assert seen == 6
+    assert sum(len(batch.keys) for batch in batches) == 6
+    batch = batches[0]
     assert batch.aif.dtype == torch.uint8 and batch.disparity.dtype == torch.float32
     assert unit(batch.aif).max() <= 1 and unit(batch.aif, torch.bfloat16).dtype == torch.bfloat16
 
@@ -194,6 +195,7 @@ def test_perturbation_changes_disparity_alone_and_repeats(wide: Path, preset: st
 def test_batches_go_to_a_device_whole(wide: Path):
     batch = next(iter(load(wide, with_instance=True)))
     moved = batch.to("meta")
+    assert moved.instance is not None
     assert moved.aif.device.type == moved.instance.device.type == "meta"
     assert moved.focus_mask is None and moved.keys == batch.keys
 
