@@ -208,7 +208,7 @@ def _sub_filtered_rows(
     try:
         # One more than wanted, to see whether there is more; never all of what a bomb may hold.
         flat = inflater.decompress(parts[0] if len(parts) == 1 else b"".join(parts), height * row_bytes + 1)
-    except IsalError as error:
+    except IsalError as error:  # pyright: ignore[reportGeneralTypeIssues] (its stub calls the class a variable)
         raise ValueError(f"{what}: {len(content)} bytes cannot be decoded as PNG: {error}") from error
     if len(flat) != height * row_bytes or not inflater.eof:
         raise ValueError(f"{what}: {len(content)} bytes cannot be decoded as PNG of the size in its header")

@@ -21,11 +21,9 @@ from av.video.reformatter import ColorRange, Colorspace
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from focuspull.dataset.clip import DecodedClip, TargetMeta, decode_clip, frame_member, stream_names
-from focuspull.dataset.errors import UserError
+from focuspull.dataset.clip import DecodedClip, TargetMeta
+from focuspull.dataset.excerpt import clip_rows, load_frames, row_marker, spread
 from focuspull.dataset.files import write_atomic
-from focuspull.dataset.index import read_index
-from focuspull.dataset.markers import ShardMarker, read_marker, read_members
 
 ItemT = TypeVar("ItemT")
 
@@ -65,9 +63,9 @@ def write_contact_sheet(
         UserError: If the corpus cannot be read, or the picture cannot be written.
     """
     blocks = []
-    for row in _spread(_index_rows(corpus), max_clips):
-        wanted = _spread(range(row["num_frames"]), frames)
-        clip = _load_frames(corpus, _marker(corpus, row), row, wanted)
+    for row in spread(clip_rows(corpus), max_clips):
+        wanted = spread(range(row["num_frames"]), frames)
+        clip = load_frames(corpus, row_marker(corpus, row), row, wanted)
         tiles = [[*_tiles(clip, i, frame), _difference(clip, i)] for i, frame in enumerate(wanted)]
         blocks.append(_block(row, tiles, tile_width))
     sheet = Image.new(
@@ -94,7 +92,7 @@ def write_side_by_side(corpus: Path, out_mp4: Path, *, max_clips: int = 8, tile_
     Raises:
         UserError: If the corpus cannot be read, or the video cannot be written.
     """
-    rows = _spread(_index_rows(corpus), max_clips)
+    rows = spread(clip_rows(corpus), max_clips)
     # All clips share one canvas that fits the widest and the tallest block; yuv420p needs even sizes.
     sizes = [
         _block_size(row["num_targets"] + 2, 1, _tile_height(row, tile_width), tile_width) for row in rows
@@ -125,45 +123,13 @@ def _video_frames(
     """Time stamp and canvas of every frame of the video; one decoded frame at a time."""
     start_s = Fraction(0)
     for row in rows:
-        marker = _marker(corpus, row)
+        marker = row_marker(corpus, row)
         for frame in range(row["num_frames"]):
-            clip = _load_frames(corpus, marker, row, [frame])
+            clip = load_frames(corpus, marker, row, [frame])
             canvas = Image.new("RGB", size, _BACKGROUND)
             canvas.paste(_block(row, [_tiles(clip, 0, frame)], tile_width), (0, 0))
             yield round(start_s * _VIDEO_TICKS_HZ), canvas
             start_s += 1 / Fraction(row["fps"]).limit_denominator(1001)
-
-
-def _index_rows(corpus: Path) -> list[dict[str, Any]]:
-    rows = read_index(corpus)
-    if not rows:
-        raise UserError(
-            f"{corpus}: has no clips to show. Make some with: focuspull-render run SPEC --out {corpus}"
-        )
-    return rows
-
-
-def _spread(items: Sequence[ItemT], count: int) -> list[ItemT]:
-    """At most ``count`` of the items, evenly spaced, first and last included."""
-    positions = np.linspace(0, len(items) - 1, min(count, len(items)))
-    return [items[round(position)] for position in positions]
-
-
-def _marker(corpus: Path, row: dict[str, Any]) -> ShardMarker:
-    return read_marker(corpus, row["shard"].removesuffix(".tar"))
-
-
-def _load_frames(
-    corpus: Path, marker: ShardMarker, row: dict[str, Any], frames: Sequence[int]
-) -> DecodedClip:
-    """Read and decode some frames of the clip of an index row; nothing else is read."""
-    streams = stream_names(row["num_targets"])
-    names = [frame_member(stream, frame, row["num_frames"]) for stream in streams for frame in frames]
-    try:
-        return decode_clip(read_members(corpus, marker, row["key"], ["json", *names]), frames=frames)
-    except ValueError as error:
-        where = f"{row['shard']}, {row['key']}"
-        raise UserError(f"{where}: {error}. Look closer with: focuspull-dataset check {corpus}") from error
 
 
 def _tiles(clip: DecodedClip, position: int, frame: int) -> list[_Tile]:

@@ -40,14 +40,12 @@ from focuspull.dataset.clip import (
     ClipMeta,
     DecodedClip,
     canonical_json,
-    decode_clip,
-    frame_member,
     stream_names,
 )
 from focuspull.dataset.errors import UserError
+from focuspull.dataset.excerpt import clip_rows, load_frames, spread
 from focuspull.dataset.files import write_atomic
-from focuspull.dataset.index import read_index
-from focuspull.dataset.markers import ShardMarker, read_marker, read_members
+from focuspull.dataset.markers import ShardMarker, read_marker
 from focuspull.dataset.optics import REFERENCE_WIDTH_PX
 
 ItemT = TypeVar("ItemT")
@@ -109,12 +107,8 @@ def write_viewer(
     Raises:
         UserError: If the corpus cannot be read, its clips cannot fit, or the page cannot be written.
     """
-    rows = read_index(corpus)
-    if not rows:
-        raise UserError(
-            f"{corpus}: has no clips to show. Make some with: focuspull-render run SPEC --out {corpus}"
-        )
-    shown = _spread(rows, max_clips)
+    rows = clip_rows(corpus)
+    shown = spread(rows, max_clips)
     markers = {
         shard: read_marker(corpus, shard.removesuffix(".tar"))
         for shard in sorted({row["shard"] for row in shown})
@@ -158,8 +152,8 @@ class _Estimate:
     def __init__(self, corpus: Path, markers: dict[str, ShardMarker], rows: Sequence[dict[str, Any]]) -> None:
         self._rows = rows
         self._samples = [
-            _load_frame(corpus, markers[row["shard"]], row, row["num_frames"] // 2)
-            for row in _spread(rows, _SAMPLE_CLIPS)
+            load_frames(corpus, markers[row["shard"]], row, [row["num_frames"] // 2])
+            for row in spread(rows, _SAMPLE_CLIPS)
         ]
 
     def page_bytes(self, detail: _Detail) -> float:
@@ -216,7 +210,7 @@ def _encode_clip(corpus: Path, marker: ShardMarker, row: dict[str, Any], detail:
     camera_motion, image_motion, brightness = [], [], []
     thumbnail, before, clip = "", None, None
     for frame in frames:
-        clip = _load_frame(corpus, marker, row, frame)
+        clip = load_frames(corpus, marker, row, [frame])
         pictures = {"aif": clip.aif} | {
             target.name: images for target, images in zip(clip.meta.targets, clip.bokeh, strict=True)
         }
@@ -250,16 +244,6 @@ def _encode_clip(corpus: Path, marker: ShardMarker, row: dict[str, Any], detail:
         "image_motion_px": _mean(image_motion),
     }
     return _EncodedClip(facts, payload, camera_motion, image_motion, brightness)
-
-
-def _load_frame(corpus: Path, marker: ShardMarker, row: dict[str, Any], frame: int) -> DecodedClip:
-    """Read and decode one frame of the clip of an index row; nothing else is read."""
-    names = [frame_member(stream, frame, row["num_frames"]) for stream in stream_names(row["num_targets"])]
-    try:
-        return decode_clip(read_members(corpus, marker, row["key"], ["json", *names]), frames=[frame])
-    except ValueError as error:
-        where = f"{row['shard']}, {row['key']}"
-        raise UserError(f"{where}: {error}. Look closer with: focuspull-dataset check {corpus}") from error
 
 
 def _facts(meta: ClipMeta, marker: ShardMarker, row: dict[str, Any], frames: range) -> dict[str, Any]:
@@ -574,9 +558,3 @@ def _inline_json(value: object) -> str:
 
 def _policy_hash(text: str) -> str:
     return f"sha256-{_base64(hashlib.sha256(text.encode('utf-8')).digest())}"
-
-
-def _spread(items: Sequence[ItemT], count: int) -> list[ItemT]:
-    """At most ``count`` of the items, evenly spaced, first and last included."""
-    positions = np.linspace(0, len(items) - 1, min(count, len(items)))
-    return [items[round(position)] for position in positions]
