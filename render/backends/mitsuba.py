@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from focuspull.dataset import optics
+from focuspull.dataset.errors import UserError
 from focuspull.render import noise
 from focuspull.render.backends.denoise import Denoiser
 from focuspull.render.backends.mitsuba_encoded8 import Encoded8
@@ -225,10 +226,23 @@ class MitsubaSession:
         return [(shape, numbers[shape.id()]) for shape in self._scene.shapes()]
 
     def plan(self, frames: Sequence[Sequence[View]]) -> Method:
-        """``rebinned`` where that needs less time for the same noise, else ``separate``."""
+        """``rebinned`` where that needs less time for the same noise, else ``separate``.
+
+        Raises:
+            UserError: If the variant cannot render a target.
+        """
         film = self._built.scene.film
-        apertures = [[view.aperture for view in views if view.aperture is not None] for views in frames]
         vectorized = not self.variant.startswith("scalar")
+        if not vectorized and any(view.domain == "encoded8" for views in frames for view in views):
+            raise UserError(
+                f"targets: domain 'encoded8' cannot be rendered with {self.variant}, which is what works "
+                f"here. Leave it out, or run where focuspull-render info names an llvm or cuda variant."
+            )
+        # Targets of display values have rays of their own in any case.
+        apertures = [
+            [view.aperture for view in views if view.aperture is not None and view.domain != "encoded8"]
+            for views in frames
+        ]
         rebins = vectorized and pays(
             apertures, (film.height, film.width), denoised=self._built.scene.quality.denoise
         )

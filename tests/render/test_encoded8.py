@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from focuspull.dataset import color
+from focuspull.dataset.errors import UserError
 from focuspull.render import spec
-from focuspull.render.frames import Frames
-from tests.rendering import render, simple_scene
+from focuspull.render.frames import Aperture, Frames, View, fit_disparity_map
+from tests.rendering import in_child, open_session, render, simple_scene
 
 DARK, BRIGHT = 0.05, 0.6
 SIZE = (64, 36)
@@ -23,8 +24,7 @@ def box(name: str, x: float, y: float, width: float, radiance: float) -> dict[st
     }
 
 
-@pytest.fixture(scope="module")
-def edge() -> Frames:
+def edge_scene() -> spec.SceneSpec:
     """A wall, dark on the left and bright on the right, behind a strip; focus on the wall, then the strip."""
     wall = [box("dark", -20, 5, 40, DARK), box("bright", 20, 5, 40, BRIGHT)]
     scene = simple_scene([*wall, box("strip", -1.6, 0, 0.3, 0.3)], size=SIZE, samples=256, environment=None)
@@ -36,7 +36,12 @@ def edge() -> Frames:
         for domain in ("linear_hdr", "encoded8")
     ]
     quality = scene.quality.model_copy(update={"bokeh_samples": 1024})
-    return render("mitsuba", scene.model_copy(update={"targets": tuple(targets), "quality": quality}))[0]
+    return scene.model_copy(update={"targets": tuple(targets), "quality": quality})
+
+
+@pytest.fixture(scope="module")
+def edge() -> Frames:
+    return render("mitsuba", edge_scene())[0]
 
 
 def middle_row(image: np.ndarray) -> np.ndarray:
@@ -75,3 +80,40 @@ def test_what_the_aif_does_not_show_is_the_light_that_is_there(edge: Frames) -> 
     # Blurred over the wall behind, the strip is everywhere a mixture of itself and of the wall.
     columns = np.flatnonzero(edge.instance[0, SIZE[1] // 2] == 3)
     assert dark + 0.01 < found[SIZE[1] // 2, columns].mean() < strip - 0.01
+
+
+def plan(scene_json: str, variant: str) -> str:
+    """The method chosen, or why there is none; in a child."""
+    scene = spec.SceneSpec.model_validate_json(scene_json)
+    session, built = open_session("mitsuba", scene, {}, 1)
+    disparity_map = fit_disparity_map(session.truth(0)[0])
+    session.variant = variant
+    views = [
+        View(Aperture(8.0, focus, 50.0, disparity_map, target.lens), 16, 1 + i, target.domain)
+        for i, target in enumerate(scene.targets)
+        for focus in (0.0, 0.3, 0.6, 1.0)
+    ]
+    try:
+        return session.plan([views])
+    except UserError as error:
+        return str(error)
+
+
+@pytest.mark.mitsuba
+def test_only_targets_of_light_count_towards_rebinning():
+    scene = edge_scene().model_copy(
+        update={"quality": edge_scene().quality.model_copy(update={"denoise": False})}
+    )
+    encoded = [t.model_copy(update={"domain": "encoded8"}) for t in scene.targets]
+    light = [t.model_copy(update={"domain": "linear_hdr"}) for t in scene.targets]
+    found = [
+        in_child(plan, scene.model_copy(update={"targets": tuple(targets)}).canonical_json(), "llvm_ad_rgb")
+        for targets in (light, encoded)
+    ]
+    assert found == ["rebinned", "separate"]
+
+
+@pytest.mark.mitsuba
+def test_the_scalar_variant_refuses_it_in_one_line():
+    message = in_child(plan, edge_scene().canonical_json(), "scalar_rgb")
+    assert message.startswith("targets: domain 'encoded8' cannot be rendered with scalar_rgb")
