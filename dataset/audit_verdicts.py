@@ -88,20 +88,22 @@ def _conclude_blur(audit: Audit, clips: Sequence[ClipAudit]) -> None:
         scales = [math.exp(blur.log_scale or 0.0) for blur in known]
         text += f": {min(scales):.3f} to {max(scales):.3f} times, median {float(np.median(scales)):.3f}"
     text += "".join(f"; {count} not measured: {reason}" for reason, count in sorted(left_out.items()))
-    tolerance = f"1 +- {audit_blur.CLIP_TOLERANCE:.2f} each"
+    more = (
+        "" if all(blur.noise_known for blur in known) else f", + {audit_blur.UNKNOWN_NOISE} for unknown noise"
+    )
+    tolerance = f"1 +- {audit_blur.CLIP_TOLERANCE:.2f} each{more}"
     _conclude(audit, "blur radius", text, tolerance, problems, was_measured=bool(known))
     pooled = audit_blur.pool_scales(known)
     if pooled is None or len(known) < MIN_POOLED:
         text, was_measured, problems = f"needs {MIN_POOLED} videos", False, []
     else:
         text, was_measured = f"{math.exp(pooled[0]):.3f} +- {pooled[1]:.3f}", True
-        wrong = abs(pooled[0]) > max(audit_blur.CORPUS_TOLERANCE, audit_blur.SIGNIFICANT * pooled[1])
         problems = [
             f"{audit.corpus}: the blur radius over all videos must be K |d - d_f|, is "
             f"{math.exp(pooled[0]):.3f} times that (+- {pooled[1]:.3f}). Look for what all clips share: how "
             "K follows from the lens."
-        ] * wrong
-    tolerance = f"1 +- {audit_blur.CORPUS_TOLERANCE:.2f}"
+        ] * pooled[2]
+    tolerance = f"1 +- {audit_blur.CORPUS_TOLERANCE:.2f}{more}"
     _conclude(audit, "blur radius, all videos", text, tolerance, problems, was_measured=was_measured)
 
 

@@ -22,7 +22,7 @@ import pytest
 
 from focuspull.dataset import codec, color, optics
 from focuspull.dataset.audit import Audit, audit_corpus
-from focuspull.dataset.audit_blur import blur_stack, measure_blur, outline_squeeze
+from focuspull.dataset.audit_blur import BlurScale, blur_stack, measure_blur, outline_squeeze, pool_scales
 from focuspull.dataset.audit_disparity import lattice_bits
 from focuspull.dataset.check import check_corpus
 from focuspull.dataset.cli import main
@@ -534,6 +534,30 @@ def test_lenses_close_to_an_ellipse_are_measured(
 ):
     target = clip.meta.targets[0].model_copy(update={"lens": lens})
     assert outline_squeeze(target) == squeeze
+
+
+@pytest.mark.parametrize(
+    ("log_scale", "noise_known", "is_wrong"),
+    [
+        (0.06, True, True),
+        (0.06, False, False),
+        (0.08, False, True),
+        (-0.06, False, True),
+        (-0.04, True, False),
+    ],
+)
+def test_unrecorded_noise_excuses_a_little_more_blur_and_nothing_else(
+    log_scale: float, noise_known: bool, is_wrong: bool
+):
+    blur = BlurScale("bokeh0", log_scale, 0.005, 100, None, noise_known=noise_known)
+    assert blur.is_wrong == is_wrong
+
+
+def test_many_videos_together_show_less_than_one_alone():
+    blurs = [BlurScale("bokeh0", 0.04, 0.005, 100, None)] * 9
+    assert not any(blur.is_wrong for blur in blurs)
+    pooled = pool_scales(blurs)
+    assert pooled is not None and pooled[2]
 
 
 @pytest.mark.parametrize("squeeze", [1.0, 2.0])
