@@ -11,17 +11,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from focuspull.dataset.clip import ClipMeta, canonical_json
 from focuspull.dataset.markers import ClipEntry
+from focuspull.dataset.scene_files import BUNDLED_PREFIX, scene_files
 
-BUNDLED_PREFIX = "bpy:"
-"""Start of the names of files that come with Blender."""
 FOCUS_BINS = 10
 """Equal parts of [0, 1] in which the disparities in focus are counted."""
 K_BINS_PER_OCTAVE = 2
@@ -114,7 +111,7 @@ class Corpus:
             )
 
     def _add_files(self, where: str, meta: ClipMeta) -> None:
-        for name, sha256 in sorted(set(_files(meta.scene))):
+        for name, sha256 in sorted(set(scene_files(meta.scene))):
             splits = self._files.setdefault(sha256, {})
             if meta.split in splits:
                 continue
@@ -133,19 +130,6 @@ class Corpus:
 
 def _digest(hashes: list[str]) -> str:
     return hashlib.sha256("".join(hashes).encode()).hexdigest()
-
-
-def _files(value: Any) -> Iterator[tuple[str, str]]:
-    """Name and SHA-256 of every file that a scene, or a part of one, refers to."""
-    if isinstance(value, dict):
-        name, sha256 = value.get("name"), value.get("sha256")
-        if isinstance(name, str) and isinstance(sha256, str) and sha256:
-            yield name, sha256
-        for part in value.values():
-            yield from _files(part)
-    elif isinstance(value, list):
-        for part in value:
-            yield from _files(part)
 
 
 def focus_holes(corpus: Corpus) -> list[str] | None:

@@ -29,8 +29,8 @@ from focuspull.dataset.errors import UserError
 from focuspull.dataset.files import write_atomic
 from focuspull.dataset.index import INDEX_NAME
 from focuspull.dataset.markers import ShardMarker, read_markers
+from focuspull.dataset.scene_files import BUNDLED_PREFIX, scene_files
 from focuspull.dataset.stats import (
-    BUNDLED_PREFIX,
     FOCUS_EDGES,
     K_EDGES,
     Row,
@@ -38,7 +38,6 @@ from focuspull.dataset.stats import (
     indexed_rows,
     k_videos,
     per_video,
-    scene_files,
     size_text,
     span_text,
 )

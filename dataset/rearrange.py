@@ -27,8 +27,8 @@ from focuspull.dataset.errors import UserError
 from focuspull.dataset.files import write_atomic
 from focuspull.dataset.index import RECORD_COLUMNS, read_index
 from focuspull.dataset.markers import ClipEntry, ShardMarker
+from focuspull.dataset.scene_files import BUNDLED_PREFIX, scene_files
 from focuspull.dataset.shards import publish_shard, read_staged, stage_clip
-from focuspull.dataset.stats import BUNDLED_PREFIX, scene_files
 
 STAGE_NAME = "stage"
 _SPLIT = re.compile(r"[A-Za-z0-9_]{1,64}")

@@ -6,7 +6,7 @@ The table needs nothing but the index, so that it takes as long for a large corp
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -22,8 +22,6 @@ K_EDGES = (0.0, 1.0, 2.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.
 """Bins of K at 1024 px in which videos are counted."""
 FOCUS_EDGES = tuple(step / 10 for step in range(11))
 """Bins of the disparity in focus."""
-BUNDLED_PREFIX = "bpy:"
-"""Start of the names of files that come with Blender."""
 _LINE = 110
 
 
@@ -133,19 +131,6 @@ def aligned(lines: Sequence[Sequence[str]]) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )
-
-
-def scene_files(scene: Any) -> Iterator[tuple[str, str]]:
-    """Name and SHA-256 of every file that a scene, or a part of one, refers to; some more than once."""
-    if isinstance(scene, dict):
-        name, sha256 = scene.get("name"), scene.get("sha256")
-        if isinstance(name, str) and isinstance(sha256, str) and sha256:
-            yield name, sha256
-        for part in scene.values():
-            yield from scene_files(part)
-    elif isinstance(scene, list | tuple):
-        for part in scene:
-            yield from scene_files(part)
 
 
 def k_videos(rows: Iterable[Row]) -> list[int]:

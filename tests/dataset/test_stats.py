@@ -10,6 +10,7 @@ import pytest
 from focuspull.dataset.cli import main
 from focuspull.dataset.errors import UserError
 from focuspull.dataset.index import rebuild_index
+from focuspull.dataset.scene_files import scene_files
 from focuspull.dataset.stats import (
     FOCUS_EDGES,
     K_EDGES,
@@ -18,7 +19,6 @@ from focuspull.dataset.stats import (
     head,
     k_videos,
     pretty_json,
-    scene_files,
 )
 
 HASH = "a" * 64

@@ -85,7 +85,7 @@ def test_what_the_aif_does_not_show_is_the_light_that_is_there(edge: Frames) -> 
 def plan(scene_json: str, variant: str) -> str:
     """The method chosen, or why there is none; in a child."""
     scene = spec.SceneSpec.model_validate_json(scene_json)
-    session, built = open_session("mitsuba", scene, {}, 1)
+    session, _ = open_session("mitsuba", scene, {}, 1)
     disparity_map = fit_disparity_map(session.truth(0)[0])
     session.variant = variant
     views = [
