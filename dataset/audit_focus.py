@@ -34,7 +34,11 @@ MIN_DIFFERENCE = 0.5 / 255.0
 """Mean difference of display values that such a ratio must come with: in the dark 3 % of light are less than
 rounding."""
 SHIFT_TOLERANCE_PX = 0.15
-"""Of the displacement of bokeh against AIF: what is in focus does not move at all; noise is below a tenth."""
+"""Of the displacement of bokeh against AIF, beyond `SHIFT_ERRORS` times its standard error: what is in focus
+does not move at all."""
+SHIFT_ERRORS = 2.0
+NOISE_SPAN_PX = 5.0
+"""Pixels along each axis over which a denoiser makes noise alike, so that so many are one observation."""
 FOCUS_BLUR_TOLERANCE_PX = 1.0
 """Of the blur radius of what should be in focus, beyond its own (less than 0.5); denoisers add half a
 pixel."""
@@ -56,6 +60,7 @@ class Focus:
         gain: Light in the bokeh over light in the AIF.
         difference: Display values of the bokeh minus those of the AIF, mean, 1 is white.
         shift_px: Displacement of the bokeh to the right and down.
+        shift_error_px: Standard error of its length, from the difference that is left.
         blur_px: Radius of the disc by which it is blurred more than it should be, negative if less.
     """
 
@@ -65,6 +70,7 @@ class Focus:
     gain: float | None = None
     difference: float | None = None
     shift_px: tuple[float, float] | None = None
+    shift_error_px: float = 0.0
     blur_px: float | None = None
 
 
@@ -72,7 +78,7 @@ def measure_focus(clip: DecodedClip, index: int, frames: Sequence[int]) -> Focus
     """How one bokeh video agrees with the AIF in focus; arguments as in `measure_blur`."""
     target, misleading = clip.meta.targets[index], misleading_instances(clip.meta)
     count, squared_error, sum_difference, light = 0, 0.0, 0.0, np.zeros(2)
-    normal, right_side = np.zeros((3, 3)), np.zeros(3)
+    normal, right_side, squared_residual = np.zeros((3, 3)), np.zeros(3), 0.0
     for frame in frames:
         usable, radius = surface_mask(clip, frame, index, misleading)
         usable &= radius < IN_FOCUS_PX
@@ -98,11 +104,14 @@ def measure_focus(clip: DecodedClip, index: int, frames: Sequence[int]) -> Focus
         residual = (b - a)[usable] - radius[usable] ** 2 / 8 * laplacian[usable]
         normal += basis.T @ basis
         right_side += basis.T @ residual
+        squared_residual += float(residual @ residual)
     if count < MIN_FOCUS_PX:
         return Focus(target.name, count)
     psnr_db = -10.0 * math.log10(max(squared_error / count, 1e-12))
     # A little ridge, one 8-bit step of gradient, holds what is without structure at zero.
-    fitted = np.linalg.solve(normal + count / 255.0**2 * 0.25 * np.eye(3), right_side)
+    normal += count / 255.0**2 * 0.25 * np.eye(3)
+    fitted = np.linalg.solve(normal, right_side)
+    variance = squared_residual / count * NOISE_SPAN_PX**2 * np.trace(np.linalg.inv(normal)[:2, :2])
     blur = math.copysign(math.sqrt(8 * abs(fitted[2])), fitted[2])
     return Focus(
         target=target.name,
@@ -111,6 +120,7 @@ def measure_focus(clip: DecodedClip, index: int, frames: Sequence[int]) -> Focus
         gain=float(light[1] / max(light[0], 1e-12)),
         difference=sum_difference / count,
         shift_px=(float(fitted[0]), float(fitted[1])),
+        shift_error_px=math.sqrt(variance),
         blur_px=blur,
     )
 

@@ -129,7 +129,8 @@ def _conclude_focus(audit: Audit, clips: Sequence[ClipAudit], corpus: Corpus) ->
             differs = abs(focus.difference) > audit_focus.MIN_DIFFERENCE
             if differs and abs(focus.gain - 1) > audit_focus.GAIN_TOLERANCE:
                 wrong.append(f"has {focus.gain:.3f} times its light")
-            if shift > audit_focus.SHIFT_TOLERANCE_PX:
+            allowed = audit_focus.SHIFT_TOLERANCE_PX + audit_focus.SHIFT_ERRORS * focus.shift_error_px
+            if shift > allowed:
                 wrong.append(f"is displaced by {shift:.2f} px")
             if focus.blur_px > audit_focus.FOCUS_BLUR_TOLERANCE_PX:
                 wrong.append(f"is blurred by another {focus.blur_px:.1f} px")

@@ -5,8 +5,9 @@ same clips, with the same number of workers. *Decode only* has the bytes of the 
 decodes them, nothing else: with `focuspull.dataset.codec`, and with OpenCV. *Folders* is the layout of
 ``focuspull-dataset export --format a2b``, whose frames Pillow opens one by one, once into the same uint8
 tensors, and once as published code does, resized to 1024x576 and as float tensors in [0, 1]. All take turns;
-the best of several turns counts. Workers are the loader's own threads, and for the others as many threads
-that take sample after sample.
+the best of several turns counts, in CPU time (of all threads, so that other programs do not count) and in
+wall time. Workers are the loader's own threads, and for the others as many threads that take sample after
+sample.
 
 Run it from the root of the repository: ``python -m tests.benchmarks.loader``.
 """
@@ -14,7 +15,6 @@ Run it from the root of the repository: ``python -m tests.benchmarks.loader``.
 from __future__ import annotations
 
 import argparse
-import itertools
 import tempfile
 import time
 from collections.abc import Callable
@@ -60,9 +60,9 @@ def main() -> None:
         members = {r.key: _members(corpus, r.key) for r in reader.rows}
         _export(reader, members, Path(scratch) / "frames")
         folder = Path(scratch) / "frames"
+        num_samples = max(1, options.samples // len(reader.rows)) * len(reader.rows)
         plan = [
-            (reader.rows[i % len(reader.rows)].key, _frames(row.num_frames, i))
-            for i in range(options.samples)
+            (reader.rows[i % len(reader.rows)].key, _frames(row.num_frames, i)) for i in range(num_samples)
         ]
         jobs: dict[str, Callable[[tuple[str, range]], Any]] = {
             "decode only": partial(_decode, members, codec_of=DECODERS),
@@ -70,12 +70,10 @@ def main() -> None:
             "Pillow": partial(_pillow, folder, published=False),
             "as published": partial(_pillow, folder, published=True),
         }
-        print(
-            f"{len(reader.rows)} clips, windows of {T} frames, {options.samples} samples; frames per second\n"
-        )
         names = ["loader", *jobs]
-        print("| workers | " + " | ".join([*names, *(f"loader / {name}" for name in jobs)]) + " |")
-        print("| --- " * (1 + len(names) + len(jobs)) + "|")
+        print(f"{len(reader.rows)} clips, windows of {T} frames, {num_samples} samples\n")
+        print("| workers | | " + " | ".join([*names, *(f"loader / {name}" for name in jobs)]) + " |")
+        print("| --- " * (2 + len(names) + len(jobs)) + "|")
         for workers in options.workers:
             loader = Loader(
                 [reader],
@@ -84,14 +82,18 @@ def main() -> None:
                 seed=0,
                 with_focus_mask=True,
                 num_workers=workers,
+                num_epochs=max(1, options.samples // len(reader.rows)),
+                per="clip",
             )
-            best = dict.fromkeys(names, 0.0)
+            start = loader.state_dict()
+            rates = {unit: dict.fromkeys(names, 0.0) for unit in ("frames / CPU s", "frames / s")}
             for _ in range(options.repeats):
                 for name in names:
-                    begin = time.perf_counter()
+                    cpu, wall = time.process_time(), time.perf_counter()
                     if name == "loader":
-                        for _ in itertools.islice(loader, options.samples):
+                        for _ in loader:
                             pass
+                        loader.load_state_dict(start)
                     elif workers:
                         with ThreadPoolExecutor(workers) as pool:
                             for _ in pool.map(jobs[name], plan):
@@ -99,11 +101,13 @@ def main() -> None:
                     else:
                         for sample in plan:
                             jobs[name](sample)
-                    rate = options.samples * T / (time.perf_counter() - begin)
-                    best[name] = max(best[name], rate)
-            cells = [f"{best[name]:.1f}" for name in names]
-            cells += [f"{best['loader'] / best[name]:.2f}" for name in jobs]
-            print(f"| {workers} | " + " | ".join(cells) + " |", flush=True)
+                    spent = (time.process_time() - cpu, time.perf_counter() - wall)
+                    for rate, seconds in zip(rates.values(), spent, strict=True):
+                        rate[name] = max(rate[name], num_samples * T / seconds)
+            for unit, rate in rates.items():
+                cells = [f"{rate[name]:.1f}" for name in names]
+                cells += [f"{rate['loader'] / rate[name]:.2f}" for name in jobs]
+                print(f"| {workers} | {unit} | " + " | ".join(cells) + " |", flush=True)
 
 
 def _frames(total: int, number: int) -> range:
