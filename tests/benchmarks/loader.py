@@ -3,8 +3,9 @@
 Loader and folders give AIF, one bokeh stream, disparity and the mask of the object in focus of windows of the
 same clips, with the same number of workers. *Decode only* has the bytes of the same members in memory and
 decodes them, nothing else: with `focuspull.dataset.codec`, and with OpenCV. *Folders* is the layout of
-``focuspull-dataset export --format a2b``, whose frames Pillow opens one by one, once into the same uint8
-tensors, and once as published code does, resized to 1024x576 and as float tensors in [0, 1]. All take turns;
+``focuspull-dataset export --format a2b``, whose frames Pillow opens one by one: into the same uint8 tensors, of
+the very bytes that the corpus holds and of PNG that Pillow wrote itself; and as published code does, resized
+to 1024x576 and as float tensors in [0, 1]. All take turns;
 the best of several turns counts, in CPU time (of all threads, so that other programs do not count) and in
 wall time. Workers are the loader's own threads, and for the others as many threads that take sample after
 sample.
@@ -15,6 +16,7 @@ Run it from the root of the repository: ``python -m tests.benchmarks.loader``.
 from __future__ import annotations
 
 import argparse
+import io
 import tempfile
 import time
 from collections.abc import Callable
@@ -67,8 +69,9 @@ def main() -> None:
         jobs: dict[str, Callable[[tuple[str, range]], Any]] = {
             "decode only": partial(_decode, members, codec_of=DECODERS),
             "OpenCV only": partial(_decode, members, codec_of=dict.fromkeys(DECODERS, _opencv)),
-            "Pillow": partial(_pillow, folder, published=False),
-            "as published": partial(_pillow, folder, published=True),
+            "Pillow, same PNG": partial(_pillow, folder / "ours", published=False),
+            "Pillow, its PNG": partial(_pillow, folder / "pillow", published=False),
+            "as published": partial(_pillow, folder / "pillow", published=True),
         }
         names = ["loader", *jobs]
         print(f"{len(reader.rows)} clips, windows of {T} frames, {num_samples} samples\n")
@@ -168,9 +171,13 @@ def _export(reader: CorpusReader, members: dict[str, dict[str, bytes]], out: Pat
                     values = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
                     values = (values / 257).round() if folder == "disp" else 255 * (values == 1)
                     content = cv2.imencode(".png", values.astype(np.uint8))[1].tobytes()
-                path = out / row.key / folder / f"{frame}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(content)
+                for kind in ("ours", "pillow"):
+                    path = out / kind / row.key / folder / f"{frame}.png"
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    if kind == "ours":
+                        path.write_bytes(content)
+                    else:
+                        Image.open(io.BytesIO(content)).save(path)
 
 
 def _made(corpus: Path, clips: int) -> Path:
