@@ -3,12 +3,13 @@
 Loader and folders give AIF, one bokeh stream, disparity and the mask of the object in focus of windows of the
 same clips, with the same number of workers. *Decode only* has the bytes of the same members in memory and
 decodes them, nothing else: with `focuspull.dataset.codec`, and with OpenCV. *Folders* is the layout of
-``focuspull-dataset export --format a2b``, whose frames Pillow opens one by one: into the same uint8 tensors, of
-the very bytes that the corpus holds and of PNG that Pillow wrote itself; and as published code does, resized
-to 1024x576 and as float tensors in [0, 1]. All take turns;
-the best of several turns counts, in CPU time (of all threads, so that other programs do not count) and in
-wall time. Workers are the loader's own threads, and for the others as many threads that take sample after
-sample.
+``focuspull-dataset export --format a2b``, whose frames Pillow opens one by one: into the same uint8 tensors,
+of the very bytes that the corpus holds and of PNG that Pillow wrote itself; and as published code does,
+resized to 1024x576 and as float tensors in [0, 1].
+
+All take turns; the best of several turns counts, in CPU time (of all threads, so that other programs do not
+count) and in wall time. Workers are the loader's own threads, and for the others as many threads that take
+sample after sample.
 
 Run it from the root of the repository: ``python -m tests.benchmarks.loader``.
 """
