@@ -43,6 +43,23 @@ class BokehRenderer(Protocol):
 
 
 @dataclass(frozen=True)
+class FrameInput:
+    """One frame for a renderer that takes a video frame by frame; ranges and meaning as in `BokehRenderer`.
+
+    Attributes:
+        aif: ``[3, H, W]``.
+        disparity: ``[1, H, W]``.
+        k: ``[]``.
+        focus_disparity: ``[]``.
+    """
+
+    aif: Tensor
+    disparity: Tensor
+    k: Tensor
+    focus_disparity: Tensor
+
+
+@dataclass(frozen=True)
 class RendererEntry:
     """A renderer that can be had by name.
 
@@ -93,8 +110,15 @@ RENDERERS: dict[str, RendererEntry] = {
         "OracleLayers",
         ("stack",),
     ),
+    "any-to-bokeh": RendererEntry(
+        "the network: single-step video diffusion guided by focal-plane regions",
+        "focuspull.model.pipeline",
+        "AnyToBokeh",
+        ("weights",),
+    ),
 }
-"""Every renderer with a name, roughly worst first. The last needs more than a `BokehRenderer` is given."""
+"""Every renderer with a name: those without weights, roughly worst first, then networks. Those with ``needs``
+take more than a `BokehRenderer` is given."""
 
 
 def renderer_names() -> list[str]:
