@@ -28,7 +28,7 @@ def wake(network: nn.Module) -> None:
             parameter.copy_(0.3 + 0.4 * torch.rand(parameter.shape, generator=rng))
 
 
-def unet_input(batch: int = 2, frames: int = 3, height: int = 8, width: int = 6) -> dict[str, Tensor]:
+def unet_input(batch: int = 2, frames: int = 3, height: int = 8, width: int = 6) -> dict[str, Any]:
     """Keyword arguments of `focuspull.model.unet.predict_x0`."""
     rng = torch.Generator().manual_seed(3)
     return {
@@ -42,7 +42,7 @@ def unet_input(batch: int = 2, frames: int = 3, height: int = 8, width: int = 6)
     }
 
 
-def video(batch: int = 1, frames: int = 5, height: int = 12, width: int = 16) -> dict[str, Tensor]:
+def video(batch: int = 1, frames: int = 5, height: int = 12, width: int = 16) -> dict[str, Any]:
     """Arguments of a `focuspull.model.renderer.BokehRenderer`."""
     rng = torch.Generator().manual_seed(4)
     return {
