@@ -35,7 +35,6 @@ from diffusers.models.unets.unet_spatio_temporal_condition import (
 from torch import Tensor, nn
 from torch.nn import functional
 
-from focuspull.dataset.mpi import resize_regions
 from focuspull.model.attention import (
     Conditions,
     KEncoding,
@@ -301,7 +300,7 @@ class BokehUNet(UNetSpatioTemporalConditionModel):
                 tokens.append(
                     functional.adaptive_avg_pool2d(features, (height, width)).flatten(2).transpose(1, 2)
                 )
-                region_tokens.append(resize_regions(regions.flatten(0, 1), height, width).flatten(1))
+                region_tokens.append(regions_on_grid(regions.flatten(0, 1), height, width).flatten(1))
                 # As diffusers' downsampling does.
                 height, width = (height + 1) // 2, (width + 1) // 2
         return Conditions(
@@ -310,6 +309,24 @@ class BokehUNet(UNetSpatioTemporalConditionModel):
             aif_tokens=tuple(tokens),
             regions=tuple(region_tokens),
         )
+
+
+def regions_on_grid(ids: Tensor, height: int, width: int) -> Tensor:
+    """`focuspull.dataset.mpi.resize_regions` with indices made on the device of the ids.
+
+    That one makes them with NumPy, which would be copied to a GPU four times per pass, waiting for each.
+
+    Args:
+        ids: ``[..., H, W]``.
+        height: Rows of the result.
+        width: Columns of the result.
+
+    Returns:
+        ``[..., height, width]``, each the region of the nearest pixel.
+    """
+    rows = (2 * torch.arange(height, device=ids.device) + 1) * ids.shape[-2] // (2 * height)
+    columns = (2 * torch.arange(width, device=ids.device) + 1) * ids.shape[-1] // (2 * width)
+    return ids.index_select(-2, rows).index_select(-1, columns)
 
 
 def predict_x0(

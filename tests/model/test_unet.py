@@ -7,6 +7,7 @@ import pytest
 import torch
 from diffusers.models.unets.unet_spatio_temporal_condition import UNetSpatioTemporalConditionModel
 
+from focuspull.dataset.mpi import resize_regions
 from focuspull.model.attention import MpiAttention
 from focuspull.model.presets import OFFICIAL, PRESETS, build
 from focuspull.model.unet import (
@@ -17,6 +18,7 @@ from focuspull.model.unet import (
     parameter_group,
     parameters_by_group,
     predict_x0,
+    regions_on_grid,
 )
 from tests.model.networks import EMBEDDING, gradients, tiny, unet_input
 
@@ -122,6 +124,13 @@ def test_regions_mean_nothing_without_masks() -> None:
     before = predict_x0(unet, **given)
     given["regions"] = 3 - given["regions"]
     assert torch.equal(predict_x0(unet, **given), before)
+
+
+@pytest.mark.parametrize("size", [(7, 13), (16, 24), (72, 128), (5, 200)])
+def test_regions_on_a_grid_are_those_of_the_data_set(size: tuple[int, int]) -> None:
+    ids = torch.randint(0, 4, (2, *size), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    for height, width in ((1, 1), (3, 5), (9, 16), (72, 128)):
+        assert torch.equal(regions_on_grid(ids, height, width), resize_regions(ids, height, width))
 
 
 def levels(unet: BokehUNet) -> list[list[int]]:
