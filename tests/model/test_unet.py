@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers.models.unets.unet_spatio_temporal_condition import UNetSpatioTemporalConditionModel
+from torch import Tensor
 
 from focuspull.dataset.mpi import resize_regions
 from focuspull.model.attention import MpiAttention
@@ -131,6 +132,22 @@ def test_regions_on_a_grid_are_those_of_the_data_set(size: tuple[int, int]) -> N
     ids = torch.randint(0, 4, (2, *size), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     for height, width in ((1, 1), (3, 5), (9, 16), (72, 128)):
         assert torch.equal(regions_on_grid(ids, height, width), resize_regions(ids, height, width))
+
+
+@torch.no_grad()
+def test_every_block_gets_features_of_its_own_grid() -> None:
+    """Also of sizes that do not halve."""
+    unet = tiny().unet
+    sizes: list[tuple[int, ...]] = []
+
+    def note(_: Any, given: tuple[Tensor, ...]) -> None:
+        sizes.append(tuple(tensor.shape[1] for tensor in (given[0], *given[2:])))
+
+    for block in unet.modules():
+        if isinstance(block, MpiAttention):
+            block.register_forward_pre_hook(note)
+    predict_x0(unet, **unet_input(height=7, width=9))
+    assert sizes == [(63, 63, 63), (20, 20, 20), (63, 63, 63), (63, 63, 63)]
 
 
 def levels(unet: BokehUNet) -> list[list[int]]:
