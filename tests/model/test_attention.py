@@ -157,7 +157,7 @@ def test_new_weights_close_the_gates() -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(5)
         block.reset_parameters()
-    assert float(block.gate_attention) == float(block.gate_feed_forward) == 0
+    assert block.gate_attention.item() == block.gate_feed_forward.item() == 0
     assert not torch.equal(block.to_q.weight, old)
 
 
