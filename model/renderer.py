@@ -43,6 +43,23 @@ class BokehRenderer(Protocol):
 
 
 @dataclass(frozen=True)
+class FrameInput:
+    """One frame for a renderer that has ``stream(Iterable[FrameInput]) -> Iterator[Tensor [3, H, W]]``.
+
+    Attributes:
+        aif: ``[3, H, W]`` floating point, sRGB-encoded, in [0, 1].
+        disparity: ``[1, H, W]``, one map from depth for the whole clip, 1 is nearest.
+        k: ``[]``, blur radius in pixels of this width per unit of disparity, not negative.
+        focus_disparity: ``[]``, disparity of the plane in focus.
+    """
+
+    aif: Tensor
+    disparity: Tensor
+    k: Tensor
+    focus_disparity: Tensor
+
+
+@dataclass(frozen=True)
 class RendererEntry:
     """A renderer that can be had by name.
 
