@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -46,8 +46,8 @@ def write_atomic(path: Path, content: bytes | Callable[[BinaryIO], object]) -> N
 
 
 @contextmanager
-def staged(path: Path) -> Iterator[Path]:
-    """A name to write a file under that is not there yet, in the same folder, whose file then replaces ``path``.
+def staged(path: Path) -> Generator[Path]:
+    """A new name in the same folder to write a file under, which then replaces what is at ``path``.
 
     Missing parent folders are made. After the block the bytes are synced and renamed over ``path``, and the
     rename is synced too. If anything fails, in the block or after it, the temporary file is gone and what

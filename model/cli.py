@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=examples(
             PROGRAM,
             "clip.mp4 --out bokeh.mp4 --disparity depth.npz --focus 640,360 --k-at-1024 16",
-            "clip.mp4 --out bokeh.mp4 --depth-model models/depth-anything-small --focus '0:0.8, 40:0.2' --k 20",
+            "clip.mp4 --out bokeh.mp4 --depth-model models/depth-small --focus '0:0.8, 40:0.2' --k 20",
         ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -95,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
         "--disparity",
         metavar="PATH",
         type=Path,
-        help="near is large: folder of PNG, TIFF, EXR, npy or npz files, one npy or npz [T, H, W], or a grey video",
+        help="near is large: folder of PNG, TIFF, EXR, npy or npz files; one npy or npz [T, H, W]; video",
     )
     depth.add_argument(
         "--depth-model",
@@ -138,7 +138,8 @@ def _parser() -> argparse.ArgumentParser:
         "--quality",
         choices=("standard", "high", "lossless"),
         default="standard",
-        help="standard: H.264, 8 bit; high: H.265, 10 bit, in .mov ProRes; lossless: FFV1 in .mkv (default: standard)",
+        help="standard: H.264, 8 bit; high: H.265, 10 bit, in .mov ProRes; lossless: FFV1 in .mkv "
+        "(default: standard)",
     )
     add("--no-audio", action="store_true", help="leave the audio out")
     add(
@@ -205,7 +206,8 @@ def _run(arguments: argparse.Namespace, status: _Status) -> int:
     )
     if arguments.renderer is None and name == DEFAULT_RENDERER:
         status.note(
-            f"renders with '{name}', the best without weights; for the network: --renderer {NETWORK} --weights DIR"
+            f"renders with '{name}', the best without weights; "
+            f"for the network: --renderer {NETWORK} --weights DIR"
         )
     try:
         refocus(

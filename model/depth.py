@@ -105,7 +105,8 @@ class RangeScan:
         if not np.isfinite(low + high):
             num_bad = disparity.size - int(np.count_nonzero(np.isfinite(disparity)))
             raise UserError(
-                f"{self._source.path}: frame {number} has {num_bad} pixels that are not finite. Fill them first."
+                f"{self._source.path}: frame {number} has {num_bad} pixels that are not finite. "
+                "Fill them first."
             )
         self.low, self.high = min(self.low, low), max(self.high, high)
 
@@ -190,7 +191,7 @@ def _read(path: Path) -> NDArray[Any]:
         if color.shape[-1] == 3 and not (np.ptp(color, axis=-1) == 0).all():
             raise UserError(f"{path}: is coloured; it must be grey. Export it without a colour map.")
         image = color[..., 0]
-    if image.dtype not in (np.uint8, np.uint16, np.float32, np.float64):
+    if image.dtype.name not in ("uint8", "uint16", "float32", "float64"):
         raise UserError(f"{path}: must be of 8, 16 or floating-point bits, got {image.dtype}.")
     return image
 
@@ -364,7 +365,7 @@ class Predicted:
     def __init__(self, name: str, size: tuple[int, int]) -> None:
         self.path = Path(name)
         self._size = size
-        self._file = tempfile.TemporaryFile(prefix="focuspull-")
+        self._file = tempfile.TemporaryFile(prefix="focuspull-")  # noqa: SIM115 (lives as long as this)
         self._shape: tuple[int, int] = (0, 0)
         self._count = 0
 
@@ -380,8 +381,8 @@ class Predicted:
             self._file.flush()
         except OSError as error:
             raise UserError(
-                f"{tempfile.gettempdir()}: predictions cannot be kept: {error.strerror}. Set TMPDIR to a folder "
-                "with more space."
+                f"{tempfile.gettempdir()}: predictions cannot be kept: {error.strerror}. "
+                "Set TMPDIR to a folder with more space."
             ) from error
         self._count += 1
         return self._resized(disparity)

@@ -286,7 +286,7 @@ class PointTracker:
         area = grey[top:bottom, left:right]
         if area.shape[0] < patch.shape[0] or area.shape[1] < patch.shape[1]:
             return None
-        scores = cv2.matchTemplate(area, patch, cv2.TM_CCOEFF_NORMED)
+        scores = np.asarray(cv2.matchTemplate(area, patch, cv2.TM_CCOEFF_NORMED), np.float32)
         _, best, _, (column, row) = cv2.minMaxLoc(scores)
         if best < _KNOWN_PATCH:
             return None
@@ -302,7 +302,8 @@ class PointTracker:
     def _middle(self, grey: NDArray[np.uint8], at: NDArray[np.float64]) -> tuple[int, int]:
         height, width = grey.shape
         last = width - 1 - self._radius, height - 1 - self._radius
-        return tuple(min(max(round(float(c)), self._radius), end) for c, end in zip(at, last, strict=True))
+        column, row = (min(max(round(float(c)), self._radius), end) for c, end in zip(at, last, strict=True))
+        return column, row
 
     def _small(self, at: NDArray[np.float64]) -> NDArray[np.float64]:
         return at * self._scale

@@ -330,7 +330,7 @@ def _focus(job: Job, video: Video, sights: list[Sight], span: DisparityRange) ->
         raise UserError(
             f"{cast(Mask, job.focus).path}: is more than half white nowhere in these frames."
         ) from None
-    return span.unit(stored.astype(np.float32)).astype(float).tolist()
+    return [float(value) for value in span.unit(stored.astype(np.float32))]
 
 
 def _rendered(

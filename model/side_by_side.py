@@ -13,13 +13,13 @@ _LOST = (1.0, 0.25, 0.2)
 _SHARP_PX = 1.0
 """Blur up to which a pixel is marked as in focus."""
 _MOST_SHARP = 0.05
-"""Distance from the focus up to which a pixel is marked at most, so that a K near 0 does not mark them all."""
+"""Largest difference in disparity that is marked, so that a K near 0 does not mark everything."""
 
 
 def tile_size(width: int, height: int) -> tuple[int, int]:
     """Width and height of one of the three pictures; even."""
     scale = min(1.0, TILE_WIDTH / width)
-    return tuple(2 * -(-round(side * scale) // 2) for side in (width, height))
+    return 2 * -(-round(width * scale) // 2), 2 * -(-round(height * scale) // 2)
 
 
 def draw_side_by_side(
@@ -66,10 +66,10 @@ def draw_side_by_side(
             for color, thickness in (((0.0, 0.0, 0.0), 3), (_LOST if is_lost else _WHITE, 1)):
                 cv2.drawMarker(tile, at, color, cv2.MARKER_CROSS, radius, thickness, cv2.LINE_AA)
                 cv2.circle(tile, at, radius, color, thickness, cv2.LINE_AA)
-    height_of_text = max(0.35, size[0] / 1200)
+    font = cv2.FONT_HERSHEY_SIMPLEX
+    text_width = cv2.getTextSize(caption, font, 1.0, 1)[0][0]
+    scale = min(0.55, (size[0] - 12) / text_width)
     for color, thickness in (((0.0, 0.0, 0.0), 3), (_WHITE, 1)):
         place = 6, size[1] - 8
-        cv2.putText(
-            tiles[0], caption, place, cv2.FONT_HERSHEY_SIMPLEX, height_of_text, color, thickness, cv2.LINE_AA
-        )
-    return np.clip(np.concatenate(tiles, axis=1), 0, 1)
+        cv2.putText(tiles[0], caption, place, font, scale, color, thickness, cv2.LINE_AA)
+    return np.concatenate(tiles, axis=1).astype(np.float32).clip(0, 1)

@@ -20,9 +20,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import av
+import av.error
 import cv2
 import numpy as np
 from av.container import InputContainer
+from av.stream import Disposition
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
@@ -308,7 +310,7 @@ def read_image(path: Path, flags: int) -> NDArray[Any]:
 def _image(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """``[H, W, 3]``, RGB; grey becomes RGB, transparency is dropped, rotation in EXIF applied."""
     image = read_image(path, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)[..., ::-1]
-    if image.dtype not in (np.uint8, np.uint16):
+    if image.dtype.name not in ("uint8", "uint16"):
         raise UserError(f"{path}: frames have 8 or 16 bits, this one is {image.dtype}.")
     return image
 
@@ -323,13 +325,13 @@ def open_input(path: Path) -> InputContainer:
         raise UserError(f"{path}: is not there.")
     try:
         return av.open(str(path.absolute()), "r", metadata_errors="replace")
-    except (av.FFmpegError, OSError) as error:
+    except (av.error.FFmpegError, OSError) as error:
         raise UserError(f"{path}: cannot be read as a video: {error.strerror}.") from error
 
 
 def _video_stream(container: InputContainer, path: Path) -> VideoStream:
     for stream in container.streams.video:
-        if not stream.disposition & av.stream.Disposition.attached_pic:
+        if not stream.disposition & Disposition.attached_pic:
             stream.thread_type = "AUTO"
             return stream
     raise UserError(f"{path}: has no video stream.")
@@ -341,7 +343,7 @@ def _decoded(container: InputContainer, stream: VideoStream, path: Path) -> Iter
         for frame in container.decode(stream):
             yield frame
             number += 1
-    except av.FFmpegError as error:
+    except av.error.FFmpegError as error:
         raise UserError(f"{path}: frame {number} cannot be decoded: {error.strerror}.") from error
 
 
@@ -359,17 +361,18 @@ def _color_tags(frame: av.VideoFrame, path: Path) -> ColorTags:
     return ColorTags(frame.colorspace, frame.color_primaries, frame.color_trc, is_full)
 
 
-def _yuv(frame: av.VideoFrame, turns: int) -> NDArray[np.uint16]:
+def _yuv(frame: av.VideoFrame, color: ColorTags, turns: int) -> NDArray[np.uint16]:
     """YCbCr ``[H, W, 3]``, each value in the highest of 16 bits; luma as it was stored."""
     # Both ends are called the same, so that only chroma is resampled and no value is mapped.
+    value_range = ColorRange.JPEG if color.full_range else ColorRange.MPEG
     same = {
         "src_colorspace": Colorspace.ITU709,
         "dst_colorspace": Colorspace.ITU709,
-        "src_color_range": ColorRange.MPEG,
-        "dst_color_range": ColorRange.MPEG,
+        "src_color_range": value_range,
+        "dst_color_range": value_range,
     }
     converted = frame.reformat(format="yuv444p16le", interpolation=ACCURATE, **same)
-    return np.rot90(converted.to_ndarray(), turns)
+    return np.rot90(np.asarray(converted.to_ndarray(), np.uint16), turns)
 
 
 def _is_rgb(frame: av.VideoFrame) -> bool:
@@ -382,7 +385,7 @@ def _rgb(frame: av.VideoFrame, color: ColorTags, turns: int) -> NDArray[np.float
         image = frame.reformat(format="gbrp16le" if deep else "rgb24").to_ndarray()
         return np.rot90(image, turns).astype(np.float32) / np.float32(65535 if deep else 255)
     red_weight, blue_weight = color.luma_weights(frame.width, frame.height)
-    y, cb, cr = _unit_yuv(_yuv(frame, turns), color, frame.format.components[0].bits)
+    y, cb, cr = _unit_yuv(_yuv(frame, color, turns), color, frame.format.components[0].bits)
     rgb = np.empty((*y.shape, 3), np.float32)
     rgb[..., 0] = y + (2 - 2 * red_weight) * cr
     rgb[..., 2] = y + (2 - 2 * blue_weight) * cb
@@ -411,7 +414,7 @@ def yuv_scale(color: ColorTags, bits: int) -> tuple[tuple[float, float], ...]:
 def _grey(frame: av.VideoFrame, color: ColorTags, turns: int, path: Path, number: int) -> NDArray[np.float32]:
     if _is_rgb(frame):
         return _grey_of(partial(_rgb, frame, color, turns), path, number)
-    y, *chroma = _unit_yuv(_yuv(frame, turns), color, frame.format.components[0].bits)
+    y, *chroma = _unit_yuv(_yuv(frame, color, turns), color, frame.format.components[0].bits)
     _require_grey(max(float(np.abs(plane).mean()) for plane in chroma), path, number)
     return np.clip(y, 0, 1)
 

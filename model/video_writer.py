@@ -23,11 +23,12 @@ from types import TracebackType
 from typing import Any, cast
 
 import av
+import av.error
 import numpy as np
-from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.packet import Packet
 from av.stream import Stream
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
@@ -51,13 +52,16 @@ class _Encoder:
 
 
 _H264 = _Encoder("libx264", "yuv420p", "yuv444p", 8, {"crf": "16", "preset": "medium"})
+# Without B-frames, because libx265 makes up decoding times for videos that are shorter than its reordering.
 _H265 = _Encoder(
     "libx265",
     "yuv420p10le",
     "yuv444p10le",
     10,
-    {"crf": "10", "preset": "medium", "x265-params": "log-level=none"},
+    {"crf": "10", "preset": "medium", "x265-params": "log-level=none:bframes=0"},
 )
+_H265_MIN_PX = 64
+"""The libx265 in PyAV's wheels writes beyond its memory for frames of 48x32 pixels."""
 _PRORES = _Encoder("prores_ks", "yuv422p10le", "yuv444p10le", 10, {"profile": "hq"})
 _FFV1 = _Encoder("ffv1", "gbrp16le", "gbrp16le", 16, {"level": "3", "slices": "4", "slicecrc": "1"})
 
@@ -110,11 +114,11 @@ class VideoWriter:
         file: Where to write.
         suffix: The format, a key of `CONTAINERS`.
         video: What to write.
-        audio_of: File whose audio streams are all copied, once `copy_audio` has said what of them; None for silence.
+        audio_of: File whose audio streams are copied, once `copy_audio` says what of them; None for silence.
         threads: Of the encoder; 0 for as many as it likes.
 
     Raises:
-        UserError: If the audio does not go into this format.
+        UserError: If the audio does not go into this format, or the frames are too small for the codec.
         OSError: If the file cannot be written; also by all methods.
     """
 
@@ -124,6 +128,11 @@ class VideoWriter:
         self._file = file
         self._video = video
         self._encoder = _encoder(suffix, video.quality)
+        if self._encoder is _H265 and min(video.width, video.height) < _H265_MIN_PX:
+            raise UserError(
+                f"--quality high: {video.width}x{video.height} is too small for the H.265 encoder, which needs "
+                f"{_H265_MIN_PX} pixels both ways. Choose another quality, or .mov."
+            )
         self._color = video.color
         if self._encoder is _PRORES:
             # Nothing in a .mov says that ProRes is full range, and untagged it is read as BT.709.
@@ -141,7 +150,7 @@ class VideoWriter:
                 self._stream = self._add_video(threads)
                 self._sound = _Sound(self._container, audio_of, stack) if audio_of is not None else None
                 self._container.start_encoding()
-            except av.FFmpegError as error:
+            except av.error.FFmpegError as error:
                 raise self._error(error) from error
             self._stack = stack.pop_all()
 
@@ -166,6 +175,10 @@ class VideoWriter:
         return stream
 
     @property
+    def _codec(self) -> VideoCodecContext:
+        return self._stream.codec_context
+
+    @property
     def _is_rgb(self) -> bool:
         return self._encoder.even_format.startswith("gbr")
 
@@ -177,7 +190,7 @@ class VideoWriter:
 
         Args:
             start_s: What on the clock of their file is the start of the new one.
-            end_s: Packets that start before ``start_s``, or at this time or later, are left out; None for all.
+            end_s: Packets that start before ``start_s``, or at this time or later, are left out; None: all.
         """
         if self._sound is not None:
             self._sound.begin(start_s, end_s)
@@ -201,7 +214,7 @@ class VideoWriter:
             self._mux(self._stream.encode(frame))
             if self._sound is not None:
                 self._sound.mux_until(time_s + duration_s)
-        except av.FFmpegError as error:
+        except av.error.FFmpegError as error:
             raise self._error(error) from error
 
     def _frame(self, rgb: NDArray[np.float32]) -> VideoFrame:
@@ -217,14 +230,18 @@ class VideoWriter:
         for channel, (plane, (zero, span)) in enumerate(zip((y, *chroma), scale, strict=True)):
             yuv[..., channel] = np.rint(plane * np.float32(span) + np.float32(zero)).clip(0, 65535)
         # As in reading: both ends are called the same, so that no value is mapped.
-        return VideoFrame.from_ndarray(yuv, format="yuv444p16le").reformat(
-            format=self._stream.codec_context.pix_fmt,
+        frame = VideoFrame.from_ndarray(yuv, format="yuv444p16le").reformat(
+            format=self._codec.pix_fmt,
             interpolation=ACCURATE,
             src_colorspace=Colorspace.ITU709,
             dst_colorspace=Colorspace.ITU709,
             src_color_range=ColorRange.MPEG,
             dst_color_range=ColorRange.MPEG,
         )
+        # ProRes takes its tags from the frame and not from the stream.
+        frame.colorspace, frame.color_range = self._codec.colorspace, self._codec.color_range
+        frame.color_primaries, frame.color_trc = self._codec.color_primaries, self._codec.color_trc
+        return frame
 
     def _mux(self, packets: list[Packet[Any]]) -> None:
         for packet in packets:
@@ -247,15 +264,15 @@ class VideoWriter:
                 if self._sound is not None:
                     self._sound.mux_until(None)
                 self._container.close()
-            except av.FFmpegError as failure:
+            except av.error.FFmpegError as failure:
                 raise self._error(failure) from failure
 
     def _close_whatever(self) -> None:
         """Close a file that nobody wants any more, or that is closed already."""
-        with suppress(av.FFmpegError):
+        with suppress(av.error.FFmpegError):
             self._container.close()
 
-    def _error(self, error: av.FFmpegError) -> OSError:
+    def _error(self, error: av.error.FFmpegError) -> OSError:
         return OSError(error.errno or errno.EIO, error.strerror, str(self._file))
 
 
@@ -274,16 +291,16 @@ class _Sound:
         self._container = container
         self._source = stack.enter_context(open_input(path))
         self._streams: dict[int, Stream] = {}
-        self._packets: Iterator[Packet[AudioStream]] = iter(())
-        self._held: Packet[AudioStream] | None = None
+        self._packets: Iterator[Packet[Any]] = iter(())
+        self._held: Packet[Any] | None = None
         for template in self._source.streams.audio:
             try:
                 stream = container.add_stream_from_template(template)
             except ValueError as error:
                 name = template.codec_context.name
                 raise UserError(
-                    f"{path}: its {name} audio does not go into {container.format.name}. Choose .mkv for --out, "
-                    "or --no-audio."
+                    f"{path}: its {name} audio does not go into {container.format.name}. "
+                    "Choose .mkv for --out, or --no-audio."
                 ) from error
             stream.metadata.update(template.metadata)
             self._streams[template.index] = stream
@@ -293,7 +310,7 @@ class _Sound:
         self._packets = self._wanted(start_s, end_s)
         self._held = next(self._packets, None)
 
-    def _wanted(self, start_s: Fraction, end_s: Fraction | None) -> Iterator[Packet[AudioStream]]:
+    def _wanted(self, start_s: Fraction, end_s: Fraction | None) -> Iterator[Packet[Any]]:
         """Packets of the span, on the clock of the new file."""
         for packet in self._source.demux(list(self._source.streams.audio)):
             if packet.dts is None:
@@ -311,6 +328,6 @@ class _Sound:
         while self._held is not None and (
             time_s is None or cast(int, self._held.dts) * self._held.time_base < time_s
         ):
-            self._held.stream = cast(AudioStream, self._streams[self._held.stream_index])
+            self._held.stream = self._streams[self._held.stream_index]
             self._container.mux(self._held)
             self._held = next(self._packets, None)
