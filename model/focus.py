@@ -94,7 +94,7 @@ def parse_focus(text: str) -> Focus:
         UserError: If it is none of these.
     """
     forms = "a disparity such as 0.6, keyframes such as '0:0.8, 40:0.2', a pixel such as 640,360, or a mask"
-    if Path(text).exists():
+    if text.strip() and Path(text).exists():
         return Mask(Path(text))
     if ":" in text or "," not in text:
         try:
@@ -211,6 +211,7 @@ class PointTracker:
         self._lost_frames = 0
         self._disparity = disparity
         self._value = _sample(disparity, self._at)
+        self._first_mask = self._last_mask = self._mask(disparity, small)
 
     def start(self) -> Sight:
         """Where it is in the first frame."""
@@ -225,6 +226,9 @@ class PointTracker:
         reach = self._radius / 2 if found is not None else self._radius * (2.0 + self._lost_frames)
         recognised = self._recognise(grey, found if found is not None else self._small(self._at), reach)
         at = recognised if recognised is not None else found
+        if at is None and self._first_patch.std() < _MIN_CONTRAST:
+            # A plain area cannot be seen to move, and one place in it is as good as another.
+            at = self._small(self._at)
         return self._accept(grey, at, disparity, is_certain=recognised is not None)
 
     def _accept(
@@ -239,13 +243,14 @@ class PointTracker:
         height, width = grey.shape
         if at is not None and 0 <= at[0] <= width - 1 and 0 <= at[1] <= height - 1:
             patch = self._patch(grey, at)
-            score = _correlation(patch, self._last_patch)
+            score = _correlation(patch, self._last_patch, self._last_mask)
             place = at / self._scale
             value = _sample(disparity, place)
             span = float(np.ptp(disparity)) or 1.0
             is_jump = abs(value - self._value) > _DEPTH_JUMP * span
             if (score >= _SAME_PATCH or is_certain) and not is_jump:
                 self._at, self._last_patch, self._value, self._lost_frames = place, patch, value, 0
+                self._last_mask = self._mask(disparity, at)
                 return Sight(float(place[0]), float(place[1]), score, value)
         self._lost_frames += 1
         return Sight(float(self._at[0]), float(self._at[1]), 0.0, None)
@@ -286,7 +291,7 @@ class PointTracker:
         area = grey[top:bottom, left:right]
         if area.shape[0] < patch.shape[0] or area.shape[1] < patch.shape[1]:
             return None
-        scores = np.asarray(cv2.matchTemplate(area, patch, cv2.TM_CCOEFF_NORMED), np.float32)
+        scores = _correlations(area, patch, self._first_mask)
         _, best, _, (column, row) = cv2.minMaxLoc(scores)
         if best < _KNOWN_PATCH:
             return None
@@ -298,6 +303,13 @@ class PointTracker:
         column, row = self._middle(grey, at)
         radius = self._radius
         return grey[row - radius : row + radius + 1, column - radius : column + radius + 1]
+
+    def _mask(self, disparity: NDArray[np.float32], at: NDArray[np.float64]) -> NDArray[np.uint8]:
+        """1 where the square around a place is about as far away as the thing that is followed."""
+        size = self._grey.shape[::-1]
+        small = np.asarray(cv2.resize(disparity, size, interpolation=cv2.INTER_NEAREST), np.float32)
+        reach = _DEPTH_SHARE * (float(np.ptp(disparity)) or 1.0)
+        return self._patch((np.abs(small - np.float32(self._value)) <= reach).astype(np.uint8), at)
 
     def _middle(self, grey: NDArray[np.uint8], at: NDArray[np.float64]) -> tuple[int, int]:
         height, width = grey.shape
@@ -333,11 +345,23 @@ def _sample(disparity: NDArray[np.float32], at: NDArray[Any], radius: int | None
     return float(np.median(area))
 
 
-def _correlation(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
-    """Normalised, of two patches; 1 for two without contrast, which cannot be told apart."""
+def _correlation(a: NDArray[np.uint8], b: NDArray[np.uint8], mask: NDArray[np.uint8]) -> float:
+    """Normalised, of two patches where a mask is 1; 1 for two without contrast, which cannot be told apart."""
     if a.std() < 1 and b.std() < 1:
         return 1.0
-    return float(cv2.matchTemplate(a, b, cv2.TM_CCOEFF_NORMED)[0, 0])
+    return float(_correlations(a, b, mask)[0, 0])
+
+
+def _correlations(
+    area: NDArray[np.uint8], patch: NDArray[np.uint8], mask: NDArray[np.uint8]
+) -> NDArray[np.float32]:
+    """Normalised correlation of a patch with every place of an area, where the patch's mask is 1."""
+    scores = cv2.matchTemplate(
+        area.astype(np.float32), patch.astype(np.float32), cv2.TM_CCOEFF_NORMED, mask=mask.astype(np.float32)
+    )
+    # Nothing is like what has no contrast.
+    finite = np.nan_to_num(np.asarray(scores, np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    return np.where(np.abs(finite) <= 1.001, finite, 0).astype(np.float32)
 
 
 def _peak(scores: NDArray[np.float32], best: int) -> float:

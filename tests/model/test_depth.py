@@ -246,6 +246,6 @@ def test_predictions_are_mapped_by_the_clip_even_within_one():
 
 def test_full_disk_for_predictions_is_one_line():
     kept = Predicted("network", (8, 6))
-    kept._file = open("/dev/full", "wb")
+    kept._file = open("/dev/full", "wb")  # noqa: SIM115
     with pytest.raises(UserError, match="predictions cannot be kept: No space left on device. Set TMPDIR"):
         kept.add(TRUTH[0])
