@@ -346,7 +346,7 @@ def _sample(disparity: NDArray[np.float32], at: NDArray[Any], radius: int | None
 
 
 def _correlation(a: NDArray[np.uint8], b: NDArray[np.uint8], mask: NDArray[np.uint8]) -> float:
-    """Normalised, of two patches where a mask is 1; 1 for two without contrast, which cannot be told apart."""
+    """Normalised, of two patches where a mask is 1; 1 for two that have no contrast."""
     if a.std() < 1 and b.std() < 1:
         return 1.0
     return float(_correlations(a, b, mask)[0, 0])

@@ -277,7 +277,7 @@ def _analyse(job: Job, video: Video, progress: Progress) -> _Analysis:
             start_s = frame.time_s
         end_s = frame.time_s + frame.duration_s
         if isinstance(job.focus, Point):
-            luma = frame.rgb() @ np.float32([0.2126, 0.7152, 0.0722])
+            luma = frame.rgb() @ np.array([0.2126, 0.7152, 0.0722], np.float32)
             if tracker is None:
                 tracker = PointTracker(job.focus, luma, cast(Any, disparity))
                 sights.append(tracker.start())

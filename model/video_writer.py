@@ -130,7 +130,7 @@ class VideoWriter:
         self._encoder = _encoder(suffix, video.quality)
         if self._encoder is _H265 and min(video.width, video.height) < _H265_MIN_PX:
             raise UserError(
-                f"--quality high: {video.width}x{video.height} is too small for the H.265 encoder, which needs "
+                f"--quality high: {video.width}x{video.height} is too small for H.265, which needs "
                 f"{_H265_MIN_PX} pixels both ways. Choose another quality, or .mov."
             )
         self._color = video.color

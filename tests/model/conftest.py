@@ -6,11 +6,13 @@ import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any, cast
 
 import av
 import numpy as np
 import pytest
 import torch
+from av.audio.stream import AudioStream
 from numpy.typing import NDArray
 
 from focuspull.model.video import open_video
@@ -44,7 +46,7 @@ def make_clip() -> Callable[..., Path]:
         times: Sequence[Fraction] | None = None,
         sound: str | None = None,
         quality: str = "standard",
-        **options: object,
+        **options: Any,
     ) -> Path:
         images = pictures(12) if images is None else images
         sound_path = None
@@ -58,7 +60,7 @@ def make_clip() -> Callable[..., Path]:
             Fraction(1, fps.numerator * 960 // math.gcd(fps.numerator, 960)),
             quality=quality,
             **options,
-        )  # type: ignore[arg-type]
+        )
         with VideoWriter(path, path.suffix, form, audio_of=sound_path, threads=1) as writer:
             writer.copy_audio(Fraction(0), None)
             for i, image in enumerate(images):
@@ -71,7 +73,7 @@ def make_clip() -> Callable[..., Path]:
 def _write_sound(path: Path, codec: str, duration_s: Fraction) -> None:
     samples = np.sin(np.arange(int(duration_s * RATE_HZ)) * 2 * np.pi * 440 / RATE_HZ).astype(np.float32)
     with av.open(str(path), "w", format="mov") as container:
-        stream = container.add_stream(codec, rate=RATE_HZ)
+        stream = cast(AudioStream, container.add_stream(codec, rate=RATE_HZ))
         resampler = av.AudioResampler(stream.format, "mono", RATE_HZ)
         stream.layout = "mono"
         frame = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")

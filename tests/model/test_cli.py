@@ -59,6 +59,13 @@ def files(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
+def lengths(path: Path) -> list[Fraction]:
+    """Seconds of the video and of the audio."""
+    with av.open(str(path)) as container:
+        streams = (*container.streams.video, *container.streams.audio)
+        return [(stream.duration or 0) * (stream.time_base or Fraction(0)) for stream in streams]
+
+
 def test_square_stays_sharp_and_the_ground_is_blurred_with_rate_size_and_sound_kept(
     tmp_path: Path, given, images_of, packets_of, capsys: pytest.CaptureFixture[str]
 ):
@@ -73,11 +80,7 @@ def test_square_stays_sharp_and_the_ground_is_blurred_with_rate_size_and_sound_k
     assert (made.width, made.height, made.fps) == (WIDTH, HEIGHT, Fraction(24000, 1001))
     assert [f.time_s for f in made.frames()] == [f.time_s for f in source.frames()]
     assert packets_of(tmp_path / "out.mp4") == packets_of(tmp_path / "clip.mp4")
-    with av.open(str(tmp_path / "clip.mp4")) as a, av.open(str(tmp_path / "out.mp4")) as b:
-        for before, after in zip(
-            (*a.streams.video, *a.streams.audio), (*b.streams.video, *b.streams.audio), strict=True
-        ):
-            assert before.duration * before.time_base == after.duration * after.time_base
+    assert lengths(tmp_path / "out.mp4") == lengths(tmp_path / "clip.mp4")
     aif, bokeh = images_of(tmp_path / "clip.mp4"), images_of(tmp_path / "out.mp4")
     assert np.abs(aif - bokeh)[5, 20:28, 19:27].mean() < 0.02
 
@@ -142,7 +145,7 @@ def test_mask_video_gives_the_disparity_below_it(tmp_path: Path, given, make_cli
     make_clip(tmp_path / "mask.mp4", mask)
     track = str(tmp_path / "t.csv")
     assert main(command(given, focus=str(tmp_path / "mask.mp4"), save_track=track, frames="5:8")) == 0
-    assert {row["focus_disparity"] for row in csv.DictReader(open(track))} == {"0.800000"}
+    assert {line.split(",")[4] for line in Path(track).read_text().splitlines()[1:]} == {"0.800000"}
 
 
 def test_preview_shows_aif_bokeh_and_disparity(tmp_path: Path, given, images_of):
@@ -317,10 +320,10 @@ def test_mask_without_white_is_one_line(tmp_path: Path, given, make_clip: Clip, 
     assert "mask.mp4: is more than half white nowhere" in capsys.readouterr().err
 
 
-def run(arguments: list[str], **options: object) -> subprocess.Popen[str]:
+def run(arguments: list[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "focuspull.model", *arguments], stderr=subprocess.PIPE, text=True, **options
-    )  # type: ignore[call-overload]
+        [sys.executable, "-m", "focuspull.model", *arguments], stderr=subprocess.PIPE, text=True
+    )
 
 
 def test_full_disk_is_one_line_and_leaves_no_file(tmp_path: Path, given, capsys: pytest.CaptureFixture[str]):

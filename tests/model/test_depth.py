@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -40,7 +41,7 @@ def test_folders_of_every_kind_give_what_was_written(tmp_path: Path, kind: str):
         elif kind == "tiff":
             cv2.imwrite(f"{name}.tiff", frame)
         elif kind.startswith("exr"):
-            channels = {"Y": frame} if kind == "exr" else dict.fromkeys("RGB", frame)
+            channels = {"Y": frame} if kind == "exr" else {name: frame for name in "RGB"}
             Path(f"{name}.exr").write_bytes(encode_exr(channels))
         elif kind == "npy folder":
             np.save(f"{name}.npy", frame)
@@ -69,7 +70,7 @@ def test_grey_video_is_read_and_coloured_is_refused(tmp_path: Path, make_clip: C
     path = make_clip(tmp_path / "a.mp4", np.tile(grey, (2, 64, 1, 1)), quality="high")
     assert np.abs(read(path) - grey[..., 0]).max() < 0.02
     with pytest.raises(UserError, match="frame 0 is coloured; it must be grey"):
-        read(make_clip(tmp_path / "b.mp4", np.tile(np.float32([1, 0, 0]), (2, 64, 64, 1))))
+        read(make_clip(tmp_path / "b.mp4", np.tile(np.array([1, 0, 0], np.float32), (2, 64, 64, 1))))
 
 
 def test_floats_beyond_one_are_mapped_by_the_clip_and_not_by_the_frame(tmp_path: Path):
@@ -139,7 +140,7 @@ def test_damaged_and_unclear_files_are_one_line(tmp_path: Path):
     (tmp_path / "e.exr").write_bytes(b"nonsense")
     with pytest.raises(UserError, match="cannot be decoded as OpenEXR"):
         read(tmp_path / "e.exr")
-    cv2.imwrite(str(tmp_path / "f.png"), np.zeros((4, 4, 3), np.uint8) + np.uint8([0, 90, 200]))
+    cv2.imwrite(str(tmp_path / "f.png"), np.zeros((4, 4, 3), np.uint8) + np.array([0, 90, 200], np.uint8))
     with pytest.raises(UserError, match="is coloured"):
         read(tmp_path / "f.png")
     with pytest.raises(UserError, match="nothing: is not there"):
@@ -169,7 +170,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
     torch.manual_seed(0)
-    backbone = Dinov2Config(
+    backbone = cast(Any, Dinov2Config)(
         hidden_size=32,
         num_hidden_layers=4,
         num_attention_heads=2,
@@ -241,11 +242,12 @@ def test_predictions_are_mapped_by_the_clip_even_within_one():
     scan = RangeScan(kept)
     for number, frame in enumerate(0.2 + 0.5 * TRUTH):
         scan.add(kept.add(frame), number)
-    assert scan.result() == DisparityRange(pytest.approx(0.2), pytest.approx(0.7))
+    span = scan.result()
+    assert (span.low, span.high) == pytest.approx((0.2, 0.7))
 
 
 def test_full_disk_for_predictions_is_one_line():
     kept = Predicted("network", (8, 6))
-    kept._file = open("/dev/full", "wb")  # noqa: SIM115
+    kept._file = cast(Any, open)("/dev/full", "wb")  # noqa: SIM115
     with pytest.raises(UserError, match="predictions cannot be kept: No space left on device. Set TMPDIR"):
         kept.add(TRUTH[0])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -30,16 +32,23 @@ def texture(rng: np.random.Generator, height: int, width: int) -> NDArray[np.flo
     return (noise - noise.min()) / np.ptp(noise)
 
 
-def scene(path: NDArray[np.float64], size: int = 40, near: float = 0.8):
+def scene(
+    path: NDArray[Any], size: int = 40, near: float = 0.8
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
     """Luma and disparity of a textured square whose middle moves along a path over a textured ground."""
     rng = np.random.default_rng(0)
     ground, square = texture(rng, HEIGHT, WIDTH), texture(rng, size, size)
     for i, (x, y) in enumerate(path):
-        shift = np.float32([[1, 0, x - size / 2 + 0.5], [0, 1, y - size / 2 + 0.5]])
+        shift = np.array([[1, 0, x - size / 2 + 0.5], [0, 1, y - size / 2 + 0.5]], np.float32)
         inside = cv2.warpAffine(np.ones_like(square), shift, (WIDTH, HEIGHT))
         luma = ground * (1 - inside) + cv2.warpAffine(square, shift, (WIDTH, HEIGHT)) * inside
         noisy = luma + 0.01 * np.random.default_rng(100 + i).standard_normal(luma.shape)
         yield noisy.clip(0, 1).astype(np.float32), (0.1 + (near - 0.1) * (inside > 0.5)).astype(np.float32)
+
+
+def place(sight: Sight) -> NDArray[np.float64]:
+    assert sight.x is not None and sight.y is not None
+    return np.array([sight.x, sight.y])
 
 
 def track(point: Point, frames) -> list[Sight]:
@@ -48,7 +57,7 @@ def track(point: Point, frames) -> list[Sight]:
     return [tracker.start(), *(tracker.follow(*frame) for frame in frames)]
 
 
-def curve(num_frames: int) -> NDArray[np.float64]:
+def curve(num_frames: int) -> NDArray[Any]:
     t = np.linspace(0, 1, num_frames)
     return np.stack([50 + 100 * t, 60 + 25 * np.sin(6 * t)], -1)
 
@@ -56,7 +65,7 @@ def curve(num_frames: int) -> NDArray[np.float64]:
 def test_a_moving_pixel_is_followed_within_a_pixel_and_a_half():
     path = curve(50)
     sights = track(Point(55, 57), scene(path))
-    found = np.array([(sight.x, sight.y) for sight in sights])
+    found = np.array([place(sight) for sight in sights])
     assert np.linalg.norm(found - (path + [5, -3]), axis=1).max() < 1.5
     assert all(sight.disparity == pytest.approx(0.8) for sight in sights)
 
@@ -64,13 +73,13 @@ def test_a_moving_pixel_is_followed_within_a_pixel_and_a_half():
 def test_large_frames_are_followed_in_their_own_pixels():
     frames = (tuple(cv2.resize(image, None, fx=5, fy=5) for image in frame) for frame in scene(curve(40)))
     sights = track(Point(252, 302), frames)
-    assert np.hypot(sights[-1].x - (752 - 2), sights[-1].y - (5 * curve(40)[-1][1] + 2)) < 8
+    assert np.linalg.norm(place(sights[-1]) - [752 - 2, 5 * curve(40)[-1][1] + 2]) < 8
 
 
 def test_a_point_near_its_edge_follows_the_thing_and_not_the_ground():
     path = curve(40)
     sights = track(Point(50 - 17, 60 - 17), scene(path))
-    found = np.array([(sight.x, sight.y) for sight in sights])
+    found = np.array([place(sight) for sight in sights])
     assert np.linalg.norm(found - (path - 17), axis=1).max() < 3
 
 
@@ -83,7 +92,7 @@ def test_what_is_covered_is_lost_and_found_again():
     sights = track(Point(60, 60), iter(frames))
     lost = [i for i, sight in enumerate(sights) if sight.disparity is None]
     assert set(range(15, 23)) <= set(lost) and max(lost) <= 25
-    assert np.hypot(sights[-1].x - 100, sights[-1].y - 60) < 1.5
+    assert np.linalg.norm(place(sights[-1]) - [100, 60]) < 1.5
     focus = focus_over_time(sights, 25)
     assert focus == pytest.approx(0.8, abs=1e-6)
 
@@ -92,14 +101,14 @@ def test_what_leaves_the_frame_is_lost_where_it_left():
     path = np.stack([np.linspace(150, 260, 40), np.full(40, 60.0)], -1)
     sights = track(Point(150, 60), scene(path))
     assert sights[-1].disparity is None and sights[-1].score == 0
-    assert 180 < sights[-1].x <= WIDTH - 1
+    assert 180 < place(sights[-1])[0] <= WIDTH - 1
 
 
 @pytest.mark.parametrize("corner", [(0, 0), (WIDTH - 1, HEIGHT - 1), (0.4, HEIGHT - 1.5)])
 def test_corners_of_the_frame_can_be_in_focus(corner: tuple[float, float]):
     still = np.tile([[100.0, 60.0]], (5, 1))
     sights = track(Point(*corner), scene(still))
-    assert all(np.hypot(s.x - corner[0], s.y - corner[1]) < 1 and s.disparity is not None for s in sights)
+    assert all(np.linalg.norm(place(s) - corner) < 1 and s.disparity is not None for s in sights)
 
 
 def test_a_plain_area_stays_in_focus_where_it_is():
@@ -123,8 +132,10 @@ def test_a_followed_focus_is_bridged_and_smooth():
 
 
 def test_mask_takes_the_median_where_it_is_white():
-    disparity = np.float32([[0.1, 0.2, 0.3], [0.9, 0.9, 0.9]])
-    assert mask_sight(np.float32([[1, 1, 1], [0, 0, 0.4]]), disparity).disparity == pytest.approx(0.2)
+    disparity = np.array([[0.1, 0.2, 0.3], [0.9, 0.9, 0.9]], np.float32)
+    assert mask_sight(np.array([[1, 1, 1], [0, 0, 0.4]], np.float32), disparity).disparity == pytest.approx(
+        0.2
+    )
     assert mask_sight(np.zeros((2, 3), np.float32), disparity) == Sight(None, None, 0.0, None)
 
 
