@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import shutil
 import signal
 import sys
@@ -168,6 +169,9 @@ def _run(arguments: argparse.Namespace, status: _Status) -> int:
         raise UserError(f"--weights {arguments.weights}: renderer '{name}' has none. Leave it out.")
     if arguments.weights is not None and not arguments.weights.is_dir():
         raise UserError(f"--weights {arguments.weights}: there is no such folder.")
+    # OpenMP's threads spin while they wait, which made frames take eight times as long wherever something else
+    # ran too, such as the video encoder. Read when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         import torch
     except ModuleNotFoundError as error:
