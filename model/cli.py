@@ -175,9 +175,7 @@ def _run(arguments: argparse.Namespace, status: _Status) -> int:
     try:
         import torch
     except ModuleNotFoundError as error:
-        raise UserError(
-            "PyTorch is not installed. Install it with: pip install 'focuspull[train]'"
-        ) from error
+        raise UserError("PyTorch is missing. Install it: pip install 'focuspull[train]'") from error
     import cv2
 
     from focuspull.model.focus import parse_focus, parse_strength

@@ -241,6 +241,7 @@ BAD: dict[str, tuple[dict[str, str | None], str]] = {
     "fps": ({"fps": "fast"}, "--fps fast: must be a number"),
     "suffix": ({"out": "out.gif"}, "out.gif: must end in .mp4, .mov, .mkv"),
     "folder": ({"out": "none/out.mp4"}, "there is no folder none"),
+    "not writable": ({"out": "/proc/out.mp4"}, "/proc/out.mp4: cannot be written: "),
     "preview folder": ({"preview": "none/p.mp4"}, "there is no folder none"),
     "track folder": ({"save_track": "none/t.csv"}, "there is no folder none"),
     "lossless mp4": ({"quality": "lossless"}, "lossless video is written as .mkv only"),
