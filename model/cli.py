@@ -169,8 +169,8 @@ def _run(arguments: argparse.Namespace, status: _Status) -> int:
         raise UserError(f"--weights {arguments.weights}: renderer '{name}' has none. Leave it out.")
     if arguments.weights is not None and not arguments.weights.is_dir():
         raise UserError(f"--weights {arguments.weights}: there is no such folder.")
-    # OpenMP's threads spin while they wait, which made frames take eight times as long wherever something else
-    # ran too, such as the video encoder. Read when torch is loaded.
+    # OpenMP's threads spin while they wait, which made frames take eight times as long where something
+    # else ran too, such as the encoder. Read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         import torch
