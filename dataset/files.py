@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,35 +30,46 @@ _REMEDIES = {
 def write_atomic(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:
     """Write a file durably: under its final name there is the old file or the whole new one, never a part.
 
-    The bytes go to a temporary file in the same folder, are synced, and are renamed over ``path``; the
-    rename is synced too. Missing parent folders are made. If anything fails, the temporary file is gone.
-
     Args:
-        path: The final name.
+        path: The final name; missing parent folders are made.
         content: The bytes, or a function that writes them to an open file (which can seek).
 
     Raises:
         UserError: If the operating system refuses (no space, no permission, ...); what ``content`` itself
             raises, other than OSError, passes through.
     """
+    with staged(path) as temporary, temporary.open("xb") as file:
+        if callable(content):
+            content(file)
+        else:
+            file.write(content)
+
+
+@contextmanager
+def staged(path: Path) -> Generator[Path]:
+    """A new name in the same folder to write a file under, which then replaces what is at ``path``.
+
+    Missing parent folders are made. After the block the bytes are synced and renamed over ``path``, and the
+    rename is synced too. If anything fails, in the block or after it, the temporary file is gone and what
+    was at ``path`` is still there.
+
+    Raises:
+        UserError: If the operating system refuses (no space, no permission, ...); what the block raises,
+            other than OSError, passes through.
+    """
     temporary = path.parent / f"{TEMPORARY_PREFIX}{path.name}-{secrets.token_hex(4)}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with temporary.open("xb") as file:
-                if callable(content):
-                    content(file)
-                else:
-                    file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+            yield temporary
+            _sync(temporary)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
-        _sync_folder(path.parent)
+        _sync(path.parent)
     except OSError as error:
         remedy = _REMEDIES.get(error.errno or 0, "Check the disk, then try again")
-        # What failed may be another file, such as one that ``content`` copies from.
+        # What failed may be another file, such as one that the block copies from.
         culprit = "" if error.filename in (None, str(temporary), str(path)) else f" ({error.filename})"
         raise UserError(f"{path}: cannot be written: {error.strerror}{culprit}. {remedy}.") from error
 
@@ -73,16 +85,16 @@ def remove_durably(paths: list[Path]) -> None:
         for path in existing:
             path.unlink()
         for folder in {path.parent for path in existing}:
-            _sync_folder(folder)
+            _sync(folder)
     except OSError as error:
         raise UserError(
             f"{error.filename}: cannot be removed: {error.strerror}. Remove it by hand."
         ) from error
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make renames in a folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    """Make the bytes of a file, or the renames in a folder, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -44,13 +44,13 @@ class BokehRenderer(Protocol):
 
 @dataclass(frozen=True)
 class FrameInput:
-    """One frame for a renderer that takes a video frame by frame; ranges and meaning as in `BokehRenderer`.
+    """One frame for a renderer that has ``stream(Iterable[FrameInput]) -> Iterator[Tensor [3, H, W]]``.
 
     Attributes:
-        aif: ``[3, H, W]``.
-        disparity: ``[1, H, W]``.
-        k: ``[]``.
-        focus_disparity: ``[]``.
+        aif: ``[3, H, W]`` floating point, sRGB-encoded, in [0, 1].
+        disparity: ``[1, H, W]``, one map from depth for the whole clip, 1 is nearest.
+        k: ``[]``, blur radius in pixels of this width per unit of disparity, not negative.
+        focus_disparity: ``[]``, disparity of the plane in focus.
     """
 
     aif: Tensor
