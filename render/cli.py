@@ -105,18 +105,25 @@ def _parser() -> argparse.ArgumentParser:
         "run demo --out corpora/wide --film.width 512 --film.height 216 --workers 4",
     )
     run.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder of the corpus")
-    run.add_argument(
-        "--workers",
+    _add_farm_options(run)
+
+    retry = add(
+        "retry",
+        _retry,
+        "render quarantined clips again; those that get done leave the quarantine",
+        "retry corpora/tiny",
+        "retry corpora/tiny --clip 17 --clip 23 --workers 1",
+        takes_spec=False,
+    )
+    retry.add_argument("folder", metavar="DIR", type=Path, help="folder of the corpus")
+    retry.add_argument(
+        "--clip",
         metavar="N",
-        type=positive,
-        help="clips rendered at a time (default: CPU cores / threads)",
+        type=natural,
+        action="append",
+        help="number of a clip, repeatable (default: all)",
     )
-    run.add_argument(
-        "--threads", metavar="N", type=positive, default=1, help="CPU threads per clip (default: 1)"
-    )
-    run.add_argument(
-        "--address", metavar="A", help="of a Ray cluster, such as auto (default: Ray on this machine)"
-    )
+    _add_farm_options(retry)
 
     plan = add(
         "plan",
@@ -157,6 +164,22 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_farm_options(verb: argparse.ArgumentParser) -> None:
+    """The options of the verbs that render many clips."""
+    verb.add_argument(
+        "--workers",
+        metavar="N",
+        type=positive,
+        help="clips rendered at a time (default: CPU cores / threads)",
+    )
+    verb.add_argument(
+        "--threads", metavar="N", type=positive, default=1, help="CPU threads per clip (default: 1)"
+    )
+    verb.add_argument(
+        "--address", metavar="A", help="of a Ray cluster, such as auto (default: Ray on this machine)"
+    )
+
+
 def _overrides(extra: Sequence[str], parser: argparse.ArgumentParser, *, takes_spec: bool) -> dict[str, str]:
     """Pairs of ``--FIELD VALUE`` or ``--FIELD=VALUE`` from what argparse did not know."""
     overrides: dict[str, str] = {}
@@ -179,17 +202,38 @@ def _overrides(extra: Sequence[str], parser: argparse.ArgumentParser, *, takes_s
 
 def _run(arguments: argparse.Namespace) -> int:
     from focuspull.render.corpus import load_corpus
+
+    return _render(arguments, load_corpus(arguments.spec, arguments.overrides), arguments.out, None)
+
+
+def _retry(arguments: argparse.Namespace) -> int:
+    from focuspull.render.failures import QUARANTINE_NAME
+    from focuspull.render.ledger import load_begun
+
+    folder = arguments.folder
+    loaded = load_begun(folder.absolute())
+    if not (folder / QUARANTINE_NAME).exists() and not arguments.clip:
+        print(f"{folder}: no clip is quarantined")
+        return 0
+    return _render(arguments, loaded, folder, arguments.clip or ())
+
+
+def _render(
+    arguments: argparse.Namespace, loaded: LoadedCorpus, out: Path, retry: Sequence[int] | None
+) -> int:
+    """Render what is left of a corpus, or only quarantined clips, and say how it went."""
+    from focuspull.render.failures import QUARANTINE_NAME
     from focuspull.render.farm import StoppedError, run_corpus
 
-    loaded = load_corpus(arguments.spec, arguments.overrides)
     status = _Status()
     try:
         report = run_corpus(
             loaded,
-            arguments.out,
+            out,
             workers=arguments.workers,
             threads=arguments.threads,
             address=arguments.address,
+            retry=retry,
             progress=status.show,
         )
     except StoppedError as error:
@@ -203,11 +247,14 @@ def _run(arguments: argparse.Namespace) -> int:
     for clip in report.failed:
         log = f" (log: {clip.log})" if clip.log is not None else ""
         print(f"{clip.key}: {clip.reason}{log}", file=sys.stderr)
+    if report.num_quarantined:
+        again = f"Render them again with: focuspull-render retry {out}"
+        print(f"{out / QUARANTINE_NAME}: {report.num_quarantined} clips. {again}", file=sys.stderr)
     print(
-        f"{arguments.out}: {report.num_clips} of {loaded.spec.num_clips} clips in "
+        f"{out}: {report.num_clips} of {loaded.spec.num_clips} clips in "
         f"{report.num_shards} shards, {report.num_rendered} rendered by this run, {len(report.failed)} failed"
     )
-    return 1 if report.failed else 0
+    return 1 if report.failed or report.num_quarantined else 0
 
 
 class _Status:

@@ -6,6 +6,8 @@ corpus/
     index.parquet            `focuspull.dataset.index`
     stage/clip-000007.tar    finished clips whose shard is not complete
     stage/clip-000008.log    what the renderer of a failed clip printed, and its .job to run it again
+    stage/*.beat             signs of life, `focuspull.render.heartbeat`
+    quarantine.jsonl         clips that are given up, `focuspull.render.failures`
 """
 
 from __future__ import annotations
@@ -17,18 +19,22 @@ import os
 import shutil
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from focuspull.dataset.clip import member_names
+from pydantic import ValidationError
+
+from focuspull.dataset.clip import first_problem, member_names
 from focuspull.dataset.errors import UserError
 from focuspull.dataset.files import TEMPORARY_PREFIX, remove_durably
 from focuspull.dataset.markers import TAR_BLOCK, marker_path, read_markers
 from focuspull.dataset.shards import StagedClip, read_staged
 from focuspull.render.backends import get_backend
-from focuspull.render.corpus import CorpusSpec
+from focuspull.render.corpus import CorpusSpec, LoadedCorpus
+from focuspull.render.failures import Quarantined, read_quarantine
+from focuspull.render.heartbeat import RUN_BEAT, RunBeat, read_beat
 from focuspull.render.randomize import randomize
 
 CORPUS_NAME = "corpus.json"
@@ -47,11 +53,13 @@ class Ledger:
         committed: Names of the shards that are complete.
         staged: Numbers of the finished clips that are in no shard yet.
         left: Numbers of the clips still to be rendered, in order.
+        quarantined: Numbers of the clips that are given up, and why.
     """
 
     committed: frozenset[str]
     staged: frozenset[int]
     left: tuple[int, ...]
+    quarantined: Mapping[int, Quarantined] = field(default_factory=dict[int, Quarantined])
 
 
 def clip_key(index: int) -> str:
@@ -101,16 +109,30 @@ def read_ledger(spec: CorpusSpec, out: Path) -> Ledger:
         shard = out / marker.shard
         if shard.is_file() and shard.stat().st_size == marker.size:
             committed.add(marker.name)
-    finished = read_staged(out / STAGE_NAME)
+    finished, given_up = read_staged(out / STAGE_NAME), read_quarantine(out)
     staged: set[int] = set()
     left: list[int] = []
+    quarantined: dict[int, Quarantined] = {}
     for planned in spec.shards():
         if planned.name in committed:
             continue
         for index in planned.indices:
-            done = _is_of(finished.get(clip_key(index)), spec, index)
-            staged.add(index) if done else left.append(index)
-    return Ledger(frozenset(committed), frozenset(staged), tuple(left))
+            clip = given_up.get(clip_key(index))
+            if _is_of(finished.get(clip_key(index)), spec, index):
+                staged.add(index)
+            elif clip is not None and clip.scene_sha256 == scene_sha256(spec, index):
+                quarantined[index] = clip
+            else:
+                left.append(index)
+    return Ledger(frozenset(committed), frozenset(staged), tuple(left), quarantined)
+
+
+def scene_sha256(spec: CorpusSpec, index: int) -> str | None:
+    """Identity of a clip's scene; None if no scene can be made of the spec."""
+    try:
+        return randomize(spec, index).sha256()
+    except UserError:
+        return None
 
 
 def _is_of(clip: StagedClip | None, spec: CorpusSpec, index: int) -> bool:
@@ -118,6 +140,70 @@ def _is_of(clip: StagedClip | None, spec: CorpusSpec, index: int) -> bool:
     if clip is None or clip.marker.split != spec.split_of(index):
         return False
     return clip.marker.scene_sha256 == randomize(spec, index).sha256()
+
+
+def read_spec(out: Path) -> CorpusSpec:
+    """The spec that a folder was begun with.
+
+    Raises:
+        UserError: If the folder holds no corpus, or one that this version cannot read.
+    """
+    path = out / CORPUS_NAME
+    try:
+        document = json.loads(path.read_bytes())
+        spec = CorpusSpec.model_validate(document["spec"])
+        known = document["spec_sha256"] == spec_sha256(spec)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UserError(f"{path}: is not there. Give the folder that a run writes to.") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}. Check the disk.") from error
+    except ValidationError as error:
+        hint = "Use the version of focuspull that began it."
+        raise UserError(f"{path}: spec: {first_problem(error)}. {hint}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        hint = "Give the folder that a run writes to."
+        raise UserError(f"{path}: is not the description of a corpus. {hint}") from error
+    if not known:
+        hint = "Restore the file, or run with the spec again."
+        raise UserError(f"{path}: the field 'spec' has another hash than 'spec_sha256' says. {hint}")
+    return spec
+
+
+def load_begun(out: Path) -> LoadedCorpus:
+    """The corpus that a folder was begun with, and its files where the last run found them.
+
+    Raises:
+        UserError: If the folder holds no corpus, or a file of the scenes is not there any more or another.
+    """
+    spec = read_spec(out)
+    beat = read_beat(out / STAGE_NAME / RUN_BEAT, RunBeat)
+    known = {} if beat is None else beat.files
+    for name, sha256 in _files(spec.model_dump(mode="json")):
+        path = known.get(sha256)
+        if path is None:
+            raise UserError(
+                f"{out / CORPUS_NAME}: no run has left word where '{name}' lies. "
+                f"Run this once: focuspull-render run SPEC --out {out}"
+            )
+        try:
+            found = hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read: {error.strerror}. Put it back there.") from error
+        if found != sha256:
+            raise UserError(f"{path}: has changed since the corpus was begun. Put the old file back there.")
+    return LoadedCorpus(spec, known)
+
+
+def _files(node: Any) -> Iterator[tuple[str, str]]:
+    """Names and hashes of the files that a dumped spec names."""
+    if isinstance(node, dict):
+        if set(node) == {"name", "sha256"}:
+            yield node["name"], node["sha256"]
+            return
+        node = list(node.values())
+    if isinstance(node, list):
+        for child in node:
+            yield from _files(child)
 
 
 def _refuse_another_corpus(spec: CorpusSpec, out: Path) -> None:
@@ -227,6 +313,8 @@ def only_run(out: Path) -> Generator[None, None, None]:
 def sweep(out: Path, ledger: Ledger) -> None:
     """Remove what killed runs left: unfinished files, logs, staged clips that are not in the ledger.
 
+    Logs and jobs of quarantined clips stay.
+
     Raises:
         UserError: If the operating system refuses.
     """
@@ -236,4 +324,7 @@ def sweep(out: Path, ledger: Ledger) -> None:
     for suffix in (".json", ".tar"):
         remove_durably([path for path in stage.glob(f"*{suffix}") if path.stem not in wanted])
     unfinished = [path for folder in (out, stage) for path in folder.glob(f"{TEMPORARY_PREFIX}*")]
-    remove_durably([*unfinished, *stage.glob("*.log"), *stage.glob("*.job")])
+    given_up = {clip_key(index) for index in ledger.quarantined}
+    reports = [path for suffix in ("log", "job") for path in stage.glob(f"*.{suffix}")]
+    unfinished += [path for path in stage.glob("*.beat") if path.name != RUN_BEAT]
+    remove_durably([*unfinished, *(path for path in reports if path.stem not in given_up)])

@@ -6,7 +6,8 @@ whatever the child's exit status. What the child writes depends on the job alone
 count gets into a clip.
 
 Exit status of the child: 0 done, 1 the renderer's or our mistake (a traceback), 2 the user's (one line),
-3 the output cannot be written (one line). It ends by ``os._exit``, since bpy segfaults in a normal exit.
+3 the output cannot be written (one line), 4 Python is out of memory (a traceback). It ends by ``os._exit``,
+since bpy segfaults in a normal exit.
 """
 
 from __future__ import annotations
@@ -49,10 +50,11 @@ from focuspull.dataset.files import TEMPORARY_PREFIX, write_atomic
 from focuspull.dataset.shards import stage_clip
 from focuspull.render.backends import get_backend
 from focuspull.render.build import SKY_ID, Built, build
+from focuspull.render.failures import FailureClass
 from focuspull.render.frames import Frames, Image, Method, Session, View, render_frames
 from focuspull.render.spec import Model, SceneSpec
 
-EXIT_BUG, EXIT_USER, EXIT_OUTPUT = 1, 2, 3
+EXIT_BUG, EXIT_USER, EXIT_OUTPUT, EXIT_MEMORY = 1, 2, 3, 4
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -71,6 +73,7 @@ class Job(Model):
         threads: CPU threads it may use.
         folder: Absolute. Where the output, the job itself and its log go; the staging folder of a clip.
         frames: Frame numbers, for ``still`` and (the first one) ``debug``.
+        attempt: Which try at this clip in its run, from 1.
     """
 
     mode: Literal["clip", "still", "debug"]
@@ -83,6 +86,7 @@ class Job(Model):
     threads: int = Field(ge=1)
     folder: Path
     frames: tuple[int, ...] = ()
+    attempt: int = Field(default=1, ge=1)
 
     @property
     def job_path(self) -> Path:
@@ -126,11 +130,14 @@ class Ended:
         done: Whether its output is there.
         returncode: Exit status of the child; negative: the signal that killed it.
         reason: One line, the last that it printed; names the signal if it printed nothing.
+        failure: How it failed; None if it is done, or if its output cannot be written, which is not the
+            job's fault.
     """
 
     done: bool
     returncode: int
     reason: str
+    failure: FailureClass | None = None
 
 
 def spawn(job: Job) -> Ended:
@@ -179,7 +186,16 @@ def spawn(job: Job) -> Ended:
         )
     elif returncode == 0:
         reason = f"ended without its output{f': {reason}' if reason else ''}"
-    return Ended(done, returncode, reason or f"exit status {returncode}")
+    failure = None if done else _failure(returncode)
+    return Ended(done, returncode, reason or f"exit status {returncode}", failure)
+
+
+def _failure(returncode: int) -> FailureClass | None:
+    if returncode < 0:
+        # Nothing of ours sends SIGTERM to a child; what shuts a machine down does.
+        return "machine" if returncode == -signal.SIGTERM else "crash"
+    known: dict[int, FailureClass | None] = {EXIT_USER: "scene", EXIT_OUTPUT: None, EXIT_MEMORY: "memory"}
+    return known.get(returncode, "error")
 
 
 def main(arguments: Sequence[str]) -> NoReturn:
@@ -199,6 +215,8 @@ def main(arguments: Sequence[str]) -> NoReturn:
         status = _last_words(str(error), EXIT_OUTPUT)
     except UserError as error:
         status = _last_words(str(error), EXIT_USER)
+    except MemoryError:
+        status = _last_words(traceback.format_exc().rstrip(), EXIT_MEMORY)
     except Exception:
         status = _last_words(traceback.format_exc().rstrip(), EXIT_BUG)
     _flush()

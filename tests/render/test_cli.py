@@ -14,12 +14,13 @@ import pytest
 
 from focuspull.render import cli, farm
 from focuspull.render.cli import main
-from focuspull.render.corpus import load_corpus
+from focuspull.render.corpus import LoadedCorpus, load_corpus
 from focuspull.render.farm import FailedClip, Progress, RunReport, StoppedError
+from focuspull.render.ledger import describe_corpus
 from focuspull.render.randomize import randomize
 from focuspull.render.worker import Job, spawn
 
-VERBS = ("run", "plan", "still", "debug", "info", "list")
+VERBS = ("run", "retry", "plan", "still", "debug", "info", "list")
 HEAVY = {"numpy", "pydantic", "yaml", "cv2", "pyarrow", "bpy", "mitsuba", "drjit", "ray", "torch"}
 
 
@@ -280,6 +281,41 @@ def test_failed_clips_are_listed_and_status_1(
     output = capsys.readouterr()
     assert output.err.splitlines() == [f"clip-000001: killed by SIGSEGV (log: {log})", "clip-000002: wrong"]
     assert output.out == f"{tmp_path}: 1 of 3 clips in 1 shards, 1 rendered by this run, 2 failed\n"
+
+
+def test_quarantined_clips_are_counted_with_the_file_and_status_1(
+    wee: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(farm, "run_corpus", lambda *_, **__: RunReport(1, 1, 0, (), 2))
+    assert main(["run", wee, "--out", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == (
+        f"{tmp_path}/quarantine.jsonl: 2 clips. Render them again with: focuspull-render retry {tmp_path}\n"
+    )
+
+
+def test_retry_takes_the_spec_from_the_corpus(
+    wee: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    asked: list[tuple[object, object]] = []
+
+    def run(loaded: LoadedCorpus, out: Path, **options: object) -> RunReport:
+        asked.append((loaded.spec, options["retry"]))
+        return RunReport(3, 3, 1, ())
+
+    monkeypatch.setattr(farm, "run_corpus", run)
+    spec = load_corpus(wee, {"seed": "7"}).spec
+    (tmp_path / "corpus.json").write_bytes(describe_corpus(spec))
+    assert main(["retry", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == f"{tmp_path}: no clip is quarantined\n"
+    (tmp_path / "quarantine.jsonl").write_text("")
+    assert main(["retry", str(tmp_path)]) == 0
+    assert main(["retry", str(tmp_path), "--clip", "2", "--clip", "0"]) == 0
+    assert asked == [(spec, ()), (spec, [2, 0])]
+
+
+def test_retry_elsewhere_is_one_line_and_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["retry", str(tmp_path)]) == 2
+    assert one_line(capsys) == f"{tmp_path}/corpus.json: is not there. Give the folder that a run writes to."
 
 
 @pytest.mark.parametrize(("signum", "status", "name"), [(2, 130, "SIGINT"), (15, 143, "SIGTERM")])
