@@ -20,6 +20,17 @@ def natural(text: str) -> int:
     return _at_least(0, text)
 
 
+def above_zero(text: str) -> float:
+    """Argument type: a number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number, got '{text}'") from None
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be above 0, got {text}")
+    return number
+
+
 def _at_least(low: int, text: str) -> int:
     try:
         number = int(text)

@@ -58,12 +58,14 @@ SCHEMA = pa.schema(
         ("noise_floor_db", pa.list_(pa.float64())),  # of each target
         ("render_seconds", pa.float64()),  # wall clock; null if the row was rebuilt
         ("render_cpu_seconds", pa.float64()),
+        ("peak_memory_bytes", pa.int64()),  # resident, of the process that rendered it
+        ("attempts", pa.int32()),  # in the run that finished it, failed ones included
         ("bytes", pa.int64()),  # of the members' contents
     ]
 )
 
-RECORD_COLUMNS = ("render_seconds", "render_cpu_seconds")
-"""The columns that come from a staged clip's record and cannot be rebuilt."""
+RECORD_COLUMNS = ("render_seconds", "render_cpu_seconds", "peak_memory_bytes", "attempts")
+"""The columns that come from a staged clip's record and cannot be rebuilt; an older index may lack some."""
 
 
 def index_row(shard: str, clip: ClipEntry, meta: ClipMeta, record: Mapping[str, Any]) -> dict[str, Any]:
@@ -147,11 +149,14 @@ def read_index_bytes(content: bytes, path: str) -> list[dict[str, Any]]:
     except (OSError, pa.ArrowException, ValueError, MemoryError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{path}: cannot be read: {reason}. {remedy}") from error
-    if missing := set(SCHEMA.names) - set(table.column_names):
+    there = set(table.column_names)
+    if missing := set(SCHEMA.names) - there - set(RECORD_COLUMNS):
         raise UserError(f"{path}: has no column {sorted(missing)}. {remedy}")
-    if wrong := [field.name for field in SCHEMA if table.schema.field(field.name).type != field.type]:
+    known = [field for field in SCHEMA if field.name in there]
+    if wrong := [field.name for field in known if table.schema.field(field.name).type != field.type]:
         raise UserError(f"{path}: column '{wrong[0]}' has another type. {remedy}")
-    return rows
+    unknown = dict.fromkeys(column for column in RECORD_COLUMNS if column not in there)
+    return [{**row, **unknown} for row in rows] if unknown else rows
 
 
 def _rebuild(corpus: str) -> str:

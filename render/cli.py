@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from focuspull.dataset.commands import examples, natural, positive
+from focuspull.dataset.commands import above_zero, examples, natural, positive
 from focuspull.dataset.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 QUIET_S = 30.0
 """Seconds between status lines where standard error is no terminal."""
+TIMEOUT_MIN = 60.0
+"""Far longer than a frame should take on a busy machine; a renderer that hangs costs one worker that long."""
 
 
 class _RendererError(Exception):
@@ -125,6 +127,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_farm_options(retry)
 
+    status = add(
+        "status",
+        _status,
+        "say where a corpus stands, also while it is rendered and from another machine",
+        "status corpora/tiny",
+        "status corpora/tiny | head -n 3",
+        takes_spec=False,
+    )
+    status.add_argument("folder", metavar="DIR", type=Path, help="folder of the corpus")
+
     plan = add(
         "plan",
         _plan,
@@ -177,6 +189,19 @@ def _add_farm_options(verb: argparse.ArgumentParser) -> None:
     )
     verb.add_argument(
         "--address", metavar="A", help="of a Ray cluster, such as auto (default: Ray on this machine)"
+    )
+    verb.add_argument(
+        "--memory-gib",
+        metavar="N",
+        type=above_zero,
+        help="memory per clip, GiB; more stops it (default: any)",
+    )
+    verb.add_argument(
+        "--timeout-min",
+        metavar="N",
+        type=above_zero,
+        default=TIMEOUT_MIN,
+        help=f"minutes without a frame after which a clip is stopped (default: {TIMEOUT_MIN:g})",
     )
 
 
@@ -233,6 +258,8 @@ def _render(
             workers=arguments.workers,
             threads=arguments.threads,
             address=arguments.address,
+            memory_gib=arguments.memory_gib,
+            timeout_min=arguments.timeout_min,
             retry=retry,
             progress=status.show,
         )
@@ -298,6 +325,57 @@ def _duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+# --- status -------------------------------------------------------------------------------------
+
+MAX_SHOWN = 20
+"""Clips being rendered that are listed one by one."""
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from focuspull.render.failures import QUARANTINE_NAME
+    from focuspull.render.heartbeat import STALE_S
+    from focuspull.render.status import read_status
+
+    folder = arguments.folder
+    status = read_status(folder.absolute(), time.time())
+    run, now_s = status.run, status.now_s
+    if run is None:
+        print("run          none is at work")
+    else:
+        where = f"on {run.host}, process {run.pid}"
+        if status.is_live:
+            state = f"at work {where}, for {_duration(now_s - run.started_s)}, {run.workers} worker(s)"
+        elif run.ended:
+            state = f"none is at work; the last one, {where}, ended {_duration(now_s - run.beat_s)} ago"
+        else:
+            state = f"lost: no sign of life {where} for {_duration(now_s - run.beat_s)}"
+        print(f"run          {state}")
+    print(
+        f"done         {status.done} of {status.num_clips} clips: {status.committed_clips} in "
+        f"{status.committed_shards} of {status.num_shards} shards, {status.staged} staged"
+    )
+    print(f"running      {len(status.running)}")
+    for beat in status.running[:MAX_SHOWN]:
+        print(
+            f"  {beat.key}  {beat.frames} of {beat.num_frames} frames in "
+            f"{_duration(now_s - beat.started_s)}, {beat.memory_bytes / 2**30:.1f} GiB, "
+            f"attempt {beat.attempt} on {beat.host}"
+        )
+    if len(status.running) > MAX_SHOWN:
+        print(f"  and {len(status.running) - MAX_SHOWN} more")
+    print(f"failed       {status.failed} to be tried again, {len(status.lost)} without a sign of life")
+    for beat in status.lost[:MAX_SHOWN]:
+        age = _duration(now_s - beat.beat_s)
+        print(f"  {beat.key}  no sign of life for {age} (limit {STALE_S:.0f} s), {beat.host}")
+    again = f"; see {folder / QUARANTINE_NAME}, then: focuspull-render retry {folder}"
+    print(f"quarantined  {status.quarantined}{again if status.quarantined else ''}")
+    speed = ""
+    if status.clip_s is not None and status.left:
+        speed = f", {status.clip_s:.1f} s/clip, {_duration(status.left * status.clip_s)} left"
+    print(f"left         {status.left}{speed}")
+    return 0
 
 
 # --- plan, still, debug -------------------------------------------------------------------------

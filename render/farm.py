@@ -122,6 +122,8 @@ def run_corpus(
     workers: int | None = None,
     threads: int = 1,
     address: str | None = None,
+    memory_gib: float | None = None,
+    timeout_min: float | None = None,
     retry: Collection[int] | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> RunReport:
@@ -134,6 +136,8 @@ def run_corpus(
         threads: CPU threads per clip; the pixels do not depend on it.
         address: Of a running Ray cluster that sees ``out`` and the spec's files under the same paths; None
             starts Ray on this machine for this run, unless the process has a Ray session already.
+        memory_gib: Limit of memory per clip; None: none.
+        timeout_min: Limit of minutes that a clip's renderer may make no progress; None: none.
         retry: Numbers of quarantined clips (none named: all of them) to render, and nothing else; those that
             get done leave the quarantine. None: render what is left and not quarantined.
         progress: Called on every change, and about twice a second.
@@ -158,7 +162,8 @@ def run_corpus(
         write_atomic(out / CORPUS_NAME, describe_corpus(spec))
         write_quarantine(out, ledger.quarantined.values())
         sweep(out, ledger)
-        run = _Run(loaded, out, threads, progress, ledger, stop)
+        limits = _Limits(threads, memory_gib, timeout_min)
+        run = _Run(loaded, out, limits, progress, ledger, stop)
         run.publish_complete()
         if ledger.left or ledger.quarantined:
             run.begin_beating(0)
@@ -181,6 +186,15 @@ def _only_quarantined(ledger: Ledger, out: Path, asked: Collection[int]) -> Ledg
     return replace(ledger, left=tuple(sorted(set(asked or ledger.quarantined))))
 
 
+@dataclass(frozen=True)
+class _Limits:
+    """What one clip may take; `Job` has what they mean."""
+
+    threads: int
+    memory_gib: float | None = None
+    timeout_min: float | None = None
+
+
 class _Run:
     """The driver while it runs; what it remembers can be read back from the folder."""
 
@@ -188,12 +202,12 @@ class _Run:
         self,
         loaded: LoadedCorpus,
         out: Path,
-        threads: int,
+        limits: _Limits,
         progress: Callable[[Progress], None],
         ledger: Ledger,
         stop: _Stop,
     ) -> None:
-        self.loaded, self.out, self.threads, self.progress, self.stop = loaded, out, threads, progress, stop
+        self.loaded, self.out, self.limits, self.progress, self.stop = loaded, out, limits, progress, stop
         self.left = ledger.left
         self.staged = set(ledger.staged)
         self.committed = set(ledger.committed)
@@ -204,6 +218,7 @@ class _Run:
         self.shard_of = {index: shard for shard in self.shards for index in shard.indices}
         self.failures: dict[int, Counter[FailureClass]] = {}
         self.failed: list[FailedClip] = []
+        self.interrupted: set[int] = set()
         self.num_mistakes = 0
         self.num_rendered = 0
         self.clip_s: float | None = None
@@ -213,7 +228,7 @@ class _Run:
         """Render all that is left, ``num_workers`` clips at a time, and publish shards on the way."""
         import ray
 
-        task = ray.remote(_render_clip).options(num_cpus=self.threads, max_retries=0)
+        task = ray.remote(_render_clip).options(num_cpus=self.limits.threads, max_retries=0)
         queue = deque(self.left)
         waiting: list[tuple[float, int]] = []  # when to try again, by the monotonic clock; a heap
         in_flight: dict[Any, int] = {}
@@ -254,6 +269,7 @@ class _Run:
         finally:
             for reference in in_flight:
                 ray.cancel(reference, force=True)
+            self.interrupted = set(in_flight.values())
 
     def publish_complete(self) -> None:
         """Publish the shards whose clips were all staged by an earlier run."""
@@ -291,6 +307,11 @@ class _Run:
         stage = self.out / STAGE_NAME
         if not stage.is_dir():
             return
+        for index in self.interrupted:
+            # Killed by us, so they have not failed: only what an earlier attempt has left is worth keeping.
+            suffixes = ("beat",) if self._num_failures(index) else ("beat", "log", "job")
+            for suffix in suffixes:
+                (stage / f"{clip_key(index)}.{suffix}").unlink(missing_ok=True)
         if {path.name for path in stage.iterdir()} <= {RUN_BEAT}:
             (stage / RUN_BEAT).unlink(missing_ok=True)
             stage.rmdir()
@@ -307,7 +328,9 @@ class _Run:
             files=self.loaded.files,
             backend=spec.backend,
             variant=get_backend(spec.backend).load().choose_variant(),
-            threads=self.threads,
+            threads=self.limits.threads,
+            memory_gib=self.limits.memory_gib,
+            timeout_min=self.limits.timeout_min,
             folder=self.out / STAGE_NAME,
             attempt=1 + self._num_failures(index),
         )

@@ -17,7 +17,7 @@ import ctypes
 import os
 import resource
 import signal
-import subprocess
+import socket
 import sys
 import tempfile
 import time
@@ -50,12 +50,14 @@ from focuspull.dataset.files import TEMPORARY_PREFIX, write_atomic
 from focuspull.dataset.shards import stage_clip
 from focuspull.render.backends import get_backend
 from focuspull.render.build import SKY_ID, Built, build
+from focuspull.render.child import FRAME_DONE, STILL_ALIVE, Watched, run_child
 from focuspull.render.failures import FailureClass
 from focuspull.render.frames import Frames, Image, Method, Session, View, render_frames
+from focuspull.render.heartbeat import BEAT_S, ClipBeat, clip_beat_path, read_beat, write_beat
 from focuspull.render.spec import Model, SceneSpec
 
 EXIT_BUG, EXIT_USER, EXIT_OUTPUT, EXIT_MEMORY = 1, 2, 3, 4
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 
 
 class Job(Model):
@@ -74,6 +76,8 @@ class Job(Model):
         folder: Absolute. Where the output, the job itself and its log go; the staging folder of a clip.
         frames: Frame numbers, for ``still`` and (the first one) ``debug``.
         attempt: Which try at this clip in its run, from 1.
+        memory_gib: Limit of resident memory of the child and its descendants; None: none.
+        timeout_min: Limit of minutes without progress, such as a frame; None: none.
     """
 
     mode: Literal["clip", "still", "debug"]
@@ -87,6 +91,8 @@ class Job(Model):
     folder: Path
     frames: tuple[int, ...] = ()
     attempt: int = Field(default=1, ge=1)
+    memory_gib: float | None = Field(default=None, gt=0)
+    timeout_min: float | None = Field(default=None, gt=0)
 
     @property
     def job_path(self) -> Path:
@@ -143,8 +149,9 @@ class Ended:
 def spawn(job: Job) -> Ended:
     """Run a job in a child process and wait for it.
 
-    The child is killed with this process, and when this function is left by an exception. Its log is written
-    line by line, and removed again (like the job's file) if the job gets done.
+    The child is killed with this process, when it passes one of the job's limits, and when this function is
+    left by an exception. Its log is written as it comes, and removed again (like the job's file) if the job
+    gets done. While it renders a clip there is a heartbeat.
 
     Raises:
         UserError: If the job's folder cannot be written to.
@@ -159,35 +166,70 @@ def spawn(job: Job) -> Ended:
     }
     # -P: a file ``random.py`` in the user's folder must not become the module.
     command = [sys.executable, "-P", "-m", "focuspull.render.worker", str(job.job_path), str(os.getpid())]
-    reason = ""
-    # A session of its own would outlive kill -9 of this process (Popen's default is none).
-    with (
-        job.log_path.open("ab", buffering=0) as log,
-        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as child,
-    ):
-        try:
-            assert child.stdout is not None
-            for line in child.stdout:
-                reason = line.decode(errors="replace").strip() or reason
-                # On a full disk the reason still gets to the user, by the return value.
-                with contextlib.suppress(OSError):
-                    log.write(line)
-            returncode = child.wait()
-        except BaseException:
-            child.kill()
-            raise
-    done = job.is_done(returncode)
-    if done:
+    heart = _Heart(job)
+    try:
+        outcome = run_child(
+            lambda progress: [*command, str(progress)],
+            environment=environment,
+            log=job.log_path,
+            memory_bytes=None if job.memory_gib is None else job.memory_gib * 2**30,
+            timeout_s=None if job.timeout_min is None else job.timeout_min * 60,
+            look=heart.beat,
+        )
+    finally:
+        heart.stop()
+    returncode, reason = outcome.returncode, outcome.last_line
+    if job.is_done(returncode):
         job.job_path.unlink(missing_ok=True)
         job.log_path.unlink(missing_ok=True)
-    elif returncode < 0:
-        reason = f"killed by {signal.Signals(-returncode).name}" + (
-            f" after printing '{reason}'" if reason else ""
-        )
+        return Ended(True, returncode, reason)
+    after = f" after printing '{reason}'" if reason else ""
+    if outcome.exceeded == "memory":
+        used = f"{outcome.peak_memory_bytes / 2**30:.2f} GiB"
+        reason = f"took {used} of memory, {job.memory_gib:g} are allowed (--memory-gib)"
+        return Ended(False, returncode, reason, "memory")
+    if outcome.exceeded == "timeout":
+        reason = f"made no progress for {job.timeout_min:g} min (--timeout-min){after}"
+        return Ended(False, returncode, reason, "timeout")
+    if returncode < 0:
+        reason = f"killed by {signal.Signals(-returncode).name}{after}"
     elif returncode == 0:
         reason = f"ended without its output{f': {reason}' if reason else ''}"
-    failure = None if done else _failure(returncode)
-    return Ended(done, returncode, reason or f"exit status {returncode}", failure)
+    return Ended(False, returncode, reason or f"exit status {returncode}", _failure(returncode))
+
+
+class _Heart:
+    """The heartbeat of a clip; of other jobs, nothing."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._path = clip_beat_path(job.folder, job.key)
+        self._started_s = time.time()
+        self._last: ClipBeat | None = None
+
+    def beat(self, watched: Watched) -> None:
+        """Write the heartbeat if it is time, or the clip has got further."""
+        last, now = self._last, time.time()
+        is_news = last is None or last.frames != watched.frames or not 0 <= now - last.beat_s < BEAT_S
+        if self._job.mode != "clip" or not is_news:
+            return
+        self._last = ClipBeat(
+            key=self._job.key,
+            attempt=self._job.attempt,
+            host=socket.gethostname(),
+            pid=watched.pid,
+            started_s=self._started_s,
+            beat_s=now,
+            frames=watched.frames,
+            num_frames=self._job.scene.film.num_frames,
+            memory_bytes=watched.memory_bytes,
+        )
+        write_beat(self._path, self._last)
+
+    def stop(self) -> None:
+        """Remove the heartbeat, if it is not that of another attempt by now."""
+        if self._last is not None and self._last.same_attempt(read_beat(self._path, ClipBeat)):
+            self._path.unlink(missing_ok=True)
 
 
 def _failure(returncode: int) -> FailureClass | None:
@@ -202,15 +244,17 @@ def main(arguments: Sequence[str]) -> NoReturn:
     """Do a job as a process of its own, and end it.
 
     Args:
-        arguments: Path of the job; process id of the parent to die with, if there is one.
+        arguments: Path of the job; if there is a parent: its process id, to die with it, and the file
+            descriptor that progress is written to.
     """
     # Ctrl-C reaches the whole process group; what becomes of this process is its parent's business.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if len(arguments) > 1:
         _die_with(int(arguments[1]))
+    progress = int(arguments[2]) if len(arguments) > 2 else None
     status = 0
     try:
-        run(Job.model_validate_json(Path(arguments[0]).read_bytes()))
+        run(Job.model_validate_json(Path(arguments[0]).read_bytes()), progress)
     except _OutputError as error:
         status = _last_words(str(error), EXIT_OUTPUT)
     except UserError as error:
@@ -223,8 +267,12 @@ def main(arguments: Sequence[str]) -> NoReturn:
     os._exit(status)
 
 
-def run(job: Job) -> None:
+def run(job: Job, progress: int | None = None) -> None:
     """Do a job in this process.
+
+    Args:
+        job: What to do.
+        progress: File descriptor to write a byte to for every step of a clip.
 
     Raises:
         UserError: For the user's mistakes.
@@ -243,7 +291,7 @@ def run(job: Job) -> None:
     if job.mode == "still":
         _write_stills(job, built, session, started)
         return
-    frames = render_frames(session, built)
+    frames = render_frames(_ReportingSession(session, progress), built)
     meta = clip_meta(
         built,
         frames,
@@ -259,7 +307,12 @@ def run(job: Job) -> None:
     clip = encode_clip(
         meta, aif=frames.aif, bokeh=frames.bokeh, disparity=frames.disparity, instance=frames.instance
     )
-    record = {"render_seconds": time.monotonic() - started, "render_cpu_seconds": _cpu_s()}
+    record = {
+        "render_seconds": time.monotonic() - started,
+        "render_cpu_seconds": _cpu_s(),
+        "peak_memory_bytes": _peak_memory_bytes(),
+        "attempts": job.attempt,
+    }
     with _output(job.folder):
         stage_clip(clip, job.folder, record=record)
 
@@ -346,6 +399,38 @@ def _finite_or_none(values: NDArray[np.float64]) -> tuple[float | None, ...]:
 
 
 @dataclass
+class _ReportingSession:
+    """A session that tells the parent process of every step; a lost parent is not its business."""
+
+    session: Session
+    progress: int | None
+    variant: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.variant = self.session.variant
+
+    def truth(self, frame: int) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
+        truth = self.session.truth(frame)
+        self._report(STILL_ALIVE)
+        return truth
+
+    def plan(self, frames: Sequence[Sequence[View]]) -> Method:
+        method = self.session.plan(frames)
+        self._report(STILL_ALIVE)
+        return method
+
+    def render(self, frame: int, views: Sequence[View]) -> list[Image]:
+        images = self.session.render(frame, views)
+        self._report(FRAME_DONE)
+        return images
+
+    def _report(self, step: bytes) -> None:
+        if self.progress is not None:
+            with contextlib.suppress(OSError):
+                os.write(self.progress, step)
+
+
+@dataclass
 class _TimedSession:
     """A session that adds up the time its light takes; ground truth is rendered of all frames in any case."""
 
@@ -423,10 +508,24 @@ def _cpu_s() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
+def _peak_memory_bytes() -> int:
+    """The most memory that this process, or the largest of its ended children, had resident so far."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return max(usage.ru_maxrss for usage in usages) * (1 if sys.platform == "darwin" else 1024)
+
+
 def _die_with(parent: int) -> None:
-    """Have the kernel kill this process when its parent ends; end at once if the parent is gone already."""
+    """Have the kernel kill this process when its parent ends; end at once if the parent is gone already.
+
+    Orphans among its descendants become its children, so that it can be killed as a whole tree; and where a
+    machine runs out of memory, the kernel takes it rather than the farm.
+    """
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        libc = ctypes.CDLL(None)
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        with contextlib.suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text("500")
     if os.getppid() != parent:
         os._exit(EXIT_BUG)
 

@@ -23,6 +23,7 @@ from focuspull.render.failures import TRIES, Quarantined, read_quarantine, write
 from focuspull.render.farm import Progress, StoppedError, run_corpus
 from focuspull.render.ledger import describe_corpus, load_begun, read_ledger
 from focuspull.render.randomize import randomize
+from focuspull.render.status import Status, read_status
 from focuspull.render.worker import EXIT_OUTPUT, Ended
 
 pytestmark = pytest.mark.mitsuba
@@ -225,6 +226,10 @@ def test_a_stopped_run_kills_its_children_and_continues_when_run_again(
     while render_children(out) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert render_children(out) == []
+    # No sign of life, and a stopped clip is no failed one.
+    status = read_status(out, time.time())
+    assert (status.is_live, status.running, status.lost, status.failed) == (False, (), (), 0)
+    assert status.run is not None and status.run.ended
     assert 1 <= run_corpus(load_corpus(wee), out, workers=1).num_rendered <= 2
     assert shard_bytes(out) == shard_bytes(reference)
 
@@ -299,7 +304,7 @@ def test_machine_faults_wait_longer_each_time_and_have_a_budget_of_their_own(wee
     run = farm._Run(
         loaded,
         tmp_path,
-        1,
+        farm._Limits(1),
         lambda p: notes.append(p.note),
         read_ledger(loaded.spec, tmp_path),
         farm._Stop(),
@@ -375,3 +380,38 @@ def test_another_spec_in_the_folder_is_refused_before_anything_happens(
         run_corpus(load_corpus(wee, {"film.width": "96"}), out, workers=1)
     (tmp_path / "corpus.json").rename(out / "corpus.json")
     assert shard_bytes(out) == before
+
+
+def test_status_follows_a_run_and_agrees_with_it(wee: str, tmp_path: Path):
+    out = tmp_path / "out"
+    seen: list[tuple[Progress, Status]] = []
+    run_corpus(
+        load_corpus(wee, {"splits": "{train: 3}", "clips_per_shard": "2"}),
+        out,
+        workers=1,
+        progress=lambda progress: seen.append((progress, read_status(out, time.time()))),
+    )
+    assert all((p.done, p.failed, p.left) == (s.done, s.quarantined, s.left) for p, s in seen)
+    assert {(s.committed_clips, s.staged) for _, s in seen} >= {(0, 0), (0, 1), (2, 0), (3, 0)}
+    assert {len(s.running) for _, s in seen} == {0, 1}
+    assert all(s.is_live and not s.lost for _, s in seen)
+    last = seen[-1]
+    assert last[0].clip_s == pytest.approx(last[1].clip_s, rel=0.3)
+    # A finished corpus has no trace of the run.
+    status = read_status(out, time.time())
+    assert (status.done, status.left, status.run, status.committed_shards) == (3, 0, None, 2)
+
+
+def test_a_clip_over_its_memory_limit_is_quarantined_after_two_tries(wee: str, tmp_path: Path):
+    notes: list[str] = []
+    report = run_corpus(
+        load_corpus(wee, {"splits": "{train: 1}"}),
+        tmp_path / "out",
+        workers=1,
+        memory_gib=0.01,
+        progress=lambda p: notes.append(p.note),
+    )
+    (clip,) = read_quarantine(tmp_path / "out").values()
+    assert (clip.failure, clip.attempts, report.num_quarantined) == ("memory", 2, 1)
+    assert clip.reason.endswith("GiB of memory, 0.01 are allowed (--memory-gib)")
+    assert [note.partition("; ")[2] for note in notes if note] == ["trying again (2 of 2)"]
