@@ -229,7 +229,7 @@ def test_a_stopped_run_kills_its_children_and_continues_when_run_again(
     # No sign of life, and a stopped clip is no failed one.
     status = read_status(out, time.time())
     assert (status.is_live, status.running, status.lost, status.failed) == (False, (), (), 0)
-    assert status.run is not None and status.run.ended
+    assert status.done == 1 and (status.run is None or status.run.ended)
     assert 1 <= run_corpus(load_corpus(wee), out, workers=1).num_rendered <= 2
     assert shard_bytes(out) == shard_bytes(reference)
 
@@ -391,7 +391,8 @@ def test_status_follows_a_run_and_agrees_with_it(wee: str, tmp_path: Path):
         workers=1,
         progress=lambda progress: seen.append((progress, read_status(out, time.time()))),
     )
-    assert all((p.done, p.failed, p.left) == (s.done, s.quarantined, s.left) for p, s in seen)
+    # The driver hears of a clip a moment after it is there.
+    assert all(0 <= s.done - p.done == p.left - s.left <= 1 for p, s in seen)
     assert {(s.committed_clips, s.staged) for _, s in seen} >= {(0, 0), (0, 1), (2, 0), (3, 0)}
     assert {len(s.running) for _, s in seen} == {0, 1}
     assert all(s.is_live and not s.lost for _, s in seen)
