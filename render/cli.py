@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from focuspull.dataset.commands import above_zero, examples, natural, positive
+from focuspull.dataset.commands import above_zero, examples, natural, not_negative, positive
 from focuspull.dataset.errors import UserError
 
 if TYPE_CHECKING:
@@ -106,7 +106,9 @@ def _parser() -> argparse.ArgumentParser:
         "run tiny --out corpora/tiny",
         "run demo --out corpora/wide --film.width 512 --film.height 216 --workers 4",
     )
-    run.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder of the corpus")
+    run.add_argument(
+        "--out", metavar="DIR", type=_place, required=True, help="folder of the corpus, or s3://..., gs://..."
+    )
     _add_farm_options(run)
 
     retry = add(
@@ -117,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
         "retry corpora/tiny --clip 17 --clip 23 --workers 1",
         takes_spec=False,
     )
-    retry.add_argument("folder", metavar="DIR", type=Path, help="folder of the corpus")
+    retry.add_argument("folder", metavar="DIR", type=_place, help="folder of the corpus")
     retry.add_argument(
         "--clip",
         metavar="N",
@@ -135,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
         "status corpora/tiny | head -n 3",
         takes_spec=False,
     )
-    status.add_argument("folder", metavar="DIR", type=Path, help="folder of the corpus")
+    status.add_argument("folder", metavar="DIR", type=_place, help="folder of the corpus")
 
     plan = add(
         "plan",
@@ -144,7 +146,7 @@ def _parser() -> argparse.ArgumentParser:
         "plan demo",
         "plan demo --out corpora/demo --splits '{train: 1000, val: 50}'",
     )
-    plan.add_argument("--out", metavar="DIR", type=Path, help="folder of the corpus, to count what is left")
+    plan.add_argument("--out", metavar="DIR", type=_place, help="folder of the corpus, to count what is left")
     plan.add_argument("--threads", metavar="N", type=positive, default=1, help="as for run (default: 1)")
 
     still = add(
@@ -176,6 +178,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _place(text: str) -> str:
+    """Where a corpus lies: an address such as s3://..., or a local path, which becomes absolute."""
+    return text.rstrip("/") if "://" in text else str(Path(text).absolute())
+
+
 def _add_farm_options(verb: argparse.ArgumentParser) -> None:
     """The options of the verbs that render many clips."""
     verb.add_argument(
@@ -188,7 +195,16 @@ def _add_farm_options(verb: argparse.ArgumentParser) -> None:
         "--threads", metavar="N", type=positive, default=1, help="CPU threads per clip (default: 1)"
     )
     verb.add_argument(
-        "--address", metavar="A", help="of a Ray cluster, such as auto (default: Ray on this machine)"
+        "--address",
+        metavar="A",
+        help="of a Ray cluster: auto, host:port or ray://host:port (default: local, Ray on this machine)",
+    )
+    verb.add_argument(
+        "--gpus",
+        metavar="N",
+        type=not_negative,
+        default=0.0,
+        help="GPUs per clip, such as 0.5 (default: 0)",
     )
     verb.add_argument(
         "--memory-gib",
@@ -202,6 +218,11 @@ def _add_farm_options(verb: argparse.ArgumentParser) -> None:
         type=above_zero,
         default=TIMEOUT_MIN,
         help=f"minutes without a frame after which a clip is stopped (default: {TIMEOUT_MIN:g})",
+    )
+    verb.add_argument(
+        "--any-versions",
+        action="store_true",
+        help="go on with a corpus that other versions have begun, and record both",
     )
 
 
@@ -232,23 +253,24 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _retry(arguments: argparse.Namespace) -> int:
+    from focuspull.dataset.storage import Folder
     from focuspull.render.failures import QUARANTINE_NAME
     from focuspull.render.ledger import load_begun
 
-    folder = arguments.folder
-    loaded = load_begun(folder.absolute())
-    if not (folder / QUARANTINE_NAME).exists() and not arguments.clip:
-        print(f"{folder}: no clip is quarantined")
+    folder = Folder(arguments.folder)
+    loaded = load_begun(folder)
+    if folder.find(QUARANTINE_NAME) is None and not arguments.clip:
+        print(f"{folder.address}: no clip is quarantined")
         return 0
-    return _render(arguments, loaded, folder, arguments.clip or ())
+    return _render(arguments, loaded, folder.address, arguments.clip or ())
 
 
 def _render(
-    arguments: argparse.Namespace, loaded: LoadedCorpus, out: Path, retry: Sequence[int] | None
+    arguments: argparse.Namespace, loaded: LoadedCorpus, out: str, retry: Sequence[int] | None
 ) -> int:
     """Render what is left of a corpus, or only quarantined clips, and say how it went."""
     from focuspull.render.failures import QUARANTINE_NAME
-    from focuspull.render.farm import StoppedError, run_corpus
+    from focuspull.render.farm import Need, StoppedError, run_corpus
 
     status = _Status()
     try:
@@ -256,10 +278,9 @@ def _render(
             loaded,
             out,
             workers=arguments.workers,
-            threads=arguments.threads,
+            need=Need(arguments.threads, arguments.memory_gib, arguments.timeout_min, arguments.gpus),
             address=arguments.address,
-            memory_gib=arguments.memory_gib,
-            timeout_min=arguments.timeout_min,
+            any_versions=arguments.any_versions,
             retry=retry,
             progress=status.show,
         )
@@ -276,7 +297,7 @@ def _render(
         print(f"{clip.key}: {clip.reason}{log}", file=sys.stderr)
     if report.num_quarantined:
         again = f"Render them again with: focuspull-render retry {out}"
-        print(f"{out / QUARANTINE_NAME}: {report.num_quarantined} clips. {again}", file=sys.stderr)
+        print(f"{out}/{QUARANTINE_NAME}: {report.num_quarantined} clips. {again}", file=sys.stderr)
     print(
         f"{out}: {report.num_clips} of {loaded.spec.num_clips} clips in "
         f"{report.num_shards} shards, {report.num_rendered} rendered by this run, {len(report.failed)} failed"
@@ -334,12 +355,13 @@ MAX_SHOWN = 20
 
 
 def _status(arguments: argparse.Namespace) -> int:
+    from focuspull.dataset.storage import Folder
     from focuspull.render.failures import QUARANTINE_NAME
-    from focuspull.render.heartbeat import STALE_S
+    from focuspull.render.heartbeat import STALE_BEATS
     from focuspull.render.status import read_status
 
     folder = arguments.folder
-    status = read_status(folder.absolute(), time.time())
+    status = read_status(Folder(folder), time.time())
     run, now_s = status.run, status.now_s
     if run is None:
         print("run          none is at work")
@@ -368,8 +390,9 @@ def _status(arguments: argparse.Namespace) -> int:
     print(f"failed       {status.failed} to be tried again, {len(status.lost)} without a sign of life")
     for beat in status.lost[:MAX_SHOWN]:
         age = _duration(now_s - beat.beat_s)
-        print(f"  {beat.key}  no sign of life for {age} (limit {STALE_S:.0f} s), {beat.host}")
-    again = f"; see {folder / QUARANTINE_NAME}, then: focuspull-render retry {folder}"
+        limit_s = STALE_BEATS * beat.every_s
+        print(f"  {beat.key}  no sign of life for {age} (limit {limit_s:.0f} s), {beat.host}")
+    again = f"; see {folder}/{QUARANTINE_NAME}, then: focuspull-render retry {folder}"
     print(f"quarantined  {status.quarantined}{again if status.quarantined else ''}")
     speed = ""
     if status.clip_s is not None and status.left:
@@ -384,9 +407,10 @@ def _status(arguments: argparse.Namespace) -> int:
 def _plan(arguments: argparse.Namespace) -> int:
     import tempfile
 
+    from focuspull.dataset.storage import Folder
     from focuspull.render.backends import get_backend
+    from focuspull.render.cluster import num_cores
     from focuspull.render.corpus import load_corpus
-    from focuspull.render.farm import num_cores
     from focuspull.render.ledger import free_bytes, read_ledger, size_text
     from focuspull.render.worker import Timing
 
@@ -396,7 +420,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     left: Sequence[int] = range(spec.num_clips)
     num_committed = 0
     if arguments.out is not None:
-        ledger = read_ledger(spec, arguments.out.absolute())
+        ledger = read_ledger(spec, Folder(arguments.out))
         left, num_committed = ledger.left, len(ledger.committed)
     splits = ", ".join(f"{split} {count}" for split, count in spec.splits.items())
     shards = spec.shards()
@@ -431,8 +455,9 @@ def _plan(arguments: argparse.Namespace) -> int:
         f"{_duration(wall_s)} with {num_parallel} worker(s)"
     )
     num_bytes = len(left) * frame_bytes * film.num_frames
-    folder = (arguments.out or Path()).absolute()
-    print(f"disk      {size_text(num_bytes)}; {size_text(free_bytes(folder))} are free")
+    out = Folder(arguments.out or Path().absolute())
+    free = f"; {size_text(free_bytes(out.local))} are free" if out.is_local else ""
+    print(f"disk      {size_text(num_bytes)}{free}")
     return 0
 
 

@@ -16,7 +16,7 @@ from pydantic import AliasChoices, Field, ValidationError
 
 from focuspull.dataset.clip import first_problem
 from focuspull.dataset.errors import UserError
-from focuspull.dataset.files import remove_durably, write_atomic
+from focuspull.dataset.storage import Folder
 from focuspull.render.spec import Model
 
 QUARANTINE_NAME = "quarantine.jsonl"
@@ -67,19 +67,17 @@ class Quarantined(Model):
     log: str | None
 
 
-def read_quarantine(corpus: Path) -> dict[str, Quarantined]:
+def read_quarantine(corpus: Path | Folder) -> dict[str, Quarantined]:
     """The quarantined clips of a corpus by key.
 
     Raises:
         UserError: If the list cannot be read; one line with the number of the line and what is wrong.
     """
-    path = corpus / QUARANTINE_NAME
-    try:
-        lines = path.read_bytes().splitlines()
-    except (FileNotFoundError, NotADirectoryError):
+    folder = Folder.of(corpus)
+    path = folder.path(QUARANTINE_NAME)
+    if (size := folder.find(QUARANTINE_NAME)) is None:
         return {}
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}. Check the disk.") from error
+    lines = folder.read(QUARANTINE_NAME, limit=size).splitlines()
     found: dict[str, Quarantined] = {}
     for number, line in enumerate(lines, 1):
         try:
@@ -92,18 +90,18 @@ def read_quarantine(corpus: Path) -> dict[str, Quarantined]:
     return found
 
 
-def write_quarantine(corpus: Path, clips: Iterable[Quarantined]) -> None:
+def write_quarantine(corpus: Path | Folder, clips: Iterable[Quarantined]) -> None:
     """Write the list anew, sorted by key, or remove it if there are no such clips.
 
     Raises:
-        UserError: If the operating system refuses.
+        UserError: If the storage refuses.
     """
-    path = corpus / QUARANTINE_NAME
+    folder = Folder.of(corpus)
     lines = [
         json.dumps(clip.model_dump(mode="json", by_alias=True)) + "\n"
         for clip in sorted(clips, key=lambda clip: clip.key)
     ]
     if lines:
-        write_atomic(path, "".join(lines).encode())
+        folder.write(QUARANTINE_NAME, "".join(lines).encode())
     else:
-        remove_durably([path])
+        folder.remove([QUARANTINE_NAME])

@@ -3,9 +3,10 @@
     stage/run.beat            of the driver; stays behind when a run ends early
     stage/clip-000007.beat    of the process that waits for a clip's renderer; there while it renders
 
-They are written every `BEAT_S` seconds, also while a frame takes hours, and are worth no more than a look: no
-decision of a run depends on them, and failing to write one is no failure. Times are seconds since 1970 by the
-writer's clock, so machines' clocks must agree to a few seconds (NTP) for ages to be right.
+They are written every few seconds, also while a frame takes hours. Those of clips are worth no more than a
+look: no decision of a run depends on them, and failing to write one is no failure. That of the driver is
+also its claim to the folder (`focuspull.render.lease`). Times are seconds since 1970 by the writer's clock,
+so machines' clocks must agree to a few seconds (NTP) for ages to be right.
 """
 
 from __future__ import annotations
@@ -17,12 +18,17 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
+from focuspull.dataset.errors import UserError
 from focuspull.dataset.files import TEMPORARY_PREFIX
+from focuspull.dataset.storage import Folder
 from focuspull.render.spec import Model
 
 BEAT_S = 10.0
-STALE_S = 120.0
-"""Age from which a heartbeat is of a process that is gone or hangs; large shards take long to publish."""
+REMOTE_BEAT_S = 30.0
+"""Where every beat is a paid put: 1,000 clips at a time make 33 of them a second."""
+STALE_BEATS = 12
+"""Beats that may be missing before a process counts as gone: storage may stall for minutes."""
+MAX_BEAT_BYTES = 1 << 22
 RUN_BEAT = "run.beat"
 
 
@@ -42,6 +48,7 @@ class ClipBeat(Model):
         frames: Frames with all their images.
         num_frames: Frames of the clip.
         memory_bytes: Resident memory of the process and all its children.
+        every_s: Seconds between two beats.
     """
 
     key: str
@@ -53,6 +60,7 @@ class ClipBeat(Model):
     frames: int
     num_frames: int
     memory_bytes: int
+    every_s: float = BEAT_S
 
     def same_attempt(self, other: ClipBeat | None) -> bool:
         """Whether both are of one attempt."""
@@ -75,6 +83,9 @@ class RunBeat(Model):
         workers: Clips rendered at a time.
         num_before: Clips that were finished when it began to render.
         files: Where the scenes' files lie, by SHA-256.
+        process_start: When the process was started, in its kernel's clock; with host and pid it names one
+            process for good.
+        every_s: Seconds between two beats.
     """
 
     host: str
@@ -85,6 +96,17 @@ class RunBeat(Model):
     workers: int
     num_before: int
     files: dict[str, Path]
+    process_start: int = 0
+    every_s: float = BEAT_S
+
+    def same_run(self, other: RunBeat | None) -> bool:
+        """Whether both are of one run."""
+        return other is not None and (self.host, self.pid, self.process_start, self.started_s) == (
+            other.host,
+            other.pid,
+            other.process_start,
+            other.started_s,
+        )
 
 
 BeatT = TypeVar("BeatT", ClipBeat, RunBeat)
@@ -92,28 +114,55 @@ BeatT = TypeVar("BeatT", ClipBeat, RunBeat)
 
 def is_stale(beat: ClipBeat | RunBeat, now_s: float) -> bool:
     """Whether a process has shown no sign of life for too long."""
-    return now_s - beat.beat_s > STALE_S
+    return now_s - beat.beat_s > STALE_BEATS * beat.every_s
 
 
-def clip_beat_path(stage: Path, key: str) -> Path:
-    """The heartbeat of a clip."""
-    return stage / f"{key}.beat"
+def beat_s(stage: Folder) -> float:
+    """Seconds between two beats in a folder."""
+    return BEAT_S if stage.is_local else REMOTE_BEAT_S
 
 
-def write_beat(path: Path, beat: ClipBeat | RunBeat) -> None:
-    """Replace a heartbeat; not durable, and silent if the operating system refuses."""
-    temporary = path.parent / f"{TEMPORARY_PREFIX}{path.name}-{os.getpid()}"
+def clip_beat(key: str) -> str:
+    """Name of the heartbeat of a clip."""
+    return f"{key}.beat"
+
+
+def write_beat(stage: Folder, name: str, beat: ClipBeat | RunBeat) -> None:
+    """Replace a heartbeat; not durable on a local disk, and silent if the storage refuses."""
+    content = beat.model_dump_json().encode()
+    if not stage.is_local:
+        with contextlib.suppress(UserError):
+            stage.write(name, content)
+        return
+    temporary = stage.local / f"{TEMPORARY_PREFIX}{name}-{os.getpid()}"
     with contextlib.suppress(OSError):
         try:
-            temporary.write_bytes(beat.model_dump_json().encode())
-            temporary.replace(path)
+            temporary.write_bytes(content)
+            temporary.replace(stage.local / name)
         finally:
             temporary.unlink(missing_ok=True)
 
 
-def read_beat(path: Path, kind: type[BeatT]) -> BeatT | None:
+def read_beat(stage: Folder, name: str, kind: type[BeatT]) -> BeatT | None:
     """A heartbeat; None if there is none, or it cannot be made sense of."""
     try:
-        return kind.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError):
+        return parse_beat(stage.read(name, limit=MAX_BEAT_BYTES), kind)
+    except UserError:
+        return None
+
+
+def parse_beat(content: bytes, kind: type[BeatT]) -> BeatT | None:
+    """A heartbeat from its bytes; None if it cannot be made sense of."""
+    try:
+        return kind.model_validate_json(content)
+    except ValidationError:
+        return None
+
+
+def process_start(pid: int) -> int | None:
+    """When a process of this machine was started, in clock ticks since the boot; None if there is none."""
+    try:
+        # The name of the program, in brackets, may have spaces and brackets.
+        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
+    except (OSError, IndexError, ValueError):
         return None

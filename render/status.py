@@ -6,12 +6,14 @@ corpora. What is counted may be a few seconds apart.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from focuspull.dataset.markers import committed_names
+from focuspull.dataset.storage import Folder
 from focuspull.render.failures import read_quarantine
-from focuspull.render.heartbeat import RUN_BEAT, ClipBeat, RunBeat, is_stale, read_beat
+from focuspull.render.heartbeat import RUN_BEAT, ClipBeat, RunBeat, is_stale, parse_beat, read_beat
 from focuspull.render.ledger import STAGE_NAME, clip_key, read_spec
 
 
@@ -65,7 +67,7 @@ class Status:
         return max(self.now_s - self.run.started_s, 0.0) / (self.done - self.run.num_before)
 
 
-def read_status(out: Path, now_s: float) -> Status:
+def read_status(out: Path | Folder, now_s: float) -> Status:
     """Where a corpus stands; changes nothing.
 
     Args:
@@ -75,19 +77,20 @@ def read_status(out: Path, now_s: float) -> Status:
     Raises:
         UserError: If the folder holds no corpus, or one that this version cannot read.
     """
-    spec = read_spec(out)
-    stage = out / STAGE_NAME
+    out = Folder.of(out)
+    spec, stage = read_spec(out), out.below(STAGE_NAME)
     shards = {shard.name: shard for shard in spec.shards()}
-    tars = {path.stem for path in out.glob("*.tar")}
-    committed = [shards[name] for name in committed_names(out) if name in shards and name in tars]
+    names, staged_names = out.sizes(), stage.sizes()
+    committed = [shards[name] for name in committed_names(names) if name in shards and f"{name}.tar" in names]
     done = {clip_key(index) for shard in committed for index in shard.indices}
-    finished = {path.stem for path in stage.glob("*.json")} & {path.stem for path in stage.glob("*.tar")}
+    finished = _stems(staged_names, ".json") & _stems(staged_names, ".tar")
     quarantined = read_quarantine(out).keys() - done - finished
-    beats = [read_beat(path, ClipBeat) for path in sorted(stage.glob("*.beat")) if path.name != RUN_BEAT]
+    beat_names = [name for name in staged_names if name.endswith(".beat") and name != RUN_BEAT]
+    beats = [parse_beat(content, ClipBeat) for content in stage.read_all(beat_names).values()]
     live = [beat for beat in beats if beat is not None and not is_stale(beat, now_s)]
     lost = [beat for beat in beats if beat is not None and is_stale(beat, now_s)]
-    logs = {path.stem for path in stage.glob("*.log")}
-    run = read_beat(stage / RUN_BEAT, RunBeat)
+    logs = _stems(staged_names, ".log")
+    run = read_beat(stage, RUN_BEAT, RunBeat)
     return Status(
         num_clips=spec.num_clips,
         num_shards=len(shards),
@@ -102,3 +105,7 @@ def read_status(out: Path, now_s: float) -> Status:
         is_live=run is not None and not run.ended and not is_stale(run, now_s),
         now_s=now_s,
     )
+
+
+def _stems(names: Iterable[str], suffix: str) -> set[str]:
+    return {name.removesuffix(suffix) for name in names if name.endswith(suffix)}

@@ -6,8 +6,9 @@ whatever the child's exit status. What the child writes depends on the job alone
 count gets into a clip.
 
 Exit status of the child: 0 done, 1 the renderer's or our mistake (a traceback), 2 the user's (one line),
-3 the output cannot be written (one line), 4 Python is out of memory (a traceback). It ends by ``os._exit``,
-since bpy segfaults in a normal exit.
+3 the output cannot be written (one line), 4 Python is out of memory (a traceback), 5 this machine has
+another version of the renderer than the run (one line). It ends by ``os._exit``, since bpy segfaults in a
+normal exit.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
+from threading import Thread
 from typing import Literal, NoReturn
 
 import numpy as np
@@ -48,15 +50,18 @@ from focuspull.dataset.clip import (
 from focuspull.dataset.errors import UserError
 from focuspull.dataset.files import TEMPORARY_PREFIX, write_atomic
 from focuspull.dataset.shards import stage_clip
+from focuspull.dataset.storage import Folder
 from focuspull.render.backends import get_backend
 from focuspull.render.build import SKY_ID, Built, build
 from focuspull.render.child import FRAME_DONE, STILL_ALIVE, Watched, run_child
 from focuspull.render.failures import FailureClass
 from focuspull.render.frames import Frames, Image, Method, Session, View, render_frames
-from focuspull.render.heartbeat import BEAT_S, ClipBeat, clip_beat_path, read_beat, write_beat
+from focuspull.render.heartbeat import ClipBeat, beat_s, clip_beat, read_beat, write_beat
 from focuspull.render.spec import Model, SceneSpec
 
-EXIT_BUG, EXIT_USER, EXIT_OUTPUT, EXIT_MEMORY = 1, 2, 3, 4
+EXIT_BUG, EXIT_USER, EXIT_OUTPUT, EXIT_MEMORY, EXIT_VERSION = 1, 2, 3, 4, 5
+STORAGE_TRIES = 10
+"""Attempts at a file in an object store, over two minutes: an outage should not cost a rendered clip."""
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 
 
@@ -71,9 +76,11 @@ class Job(Model):
         scene: What to render.
         files: Where the scene's files lie, by SHA-256.
         backend: Name of the renderer.
+        backend_version: Of the renderer, as the run has it; empty: whatever is here.
         variant: Of the renderer, as the run chose it once; empty: whatever works here.
         threads: CPU threads it may use.
-        folder: Absolute. Where the output, the job itself and its log go; the staging folder of a clip.
+        folder: Absolute. Where the job itself, its log and the output of a ``still`` or ``debug`` go.
+        stage: Address of the staging folder of a clip; empty: ``folder``.
         frames: Frame numbers, for ``still`` and (the first one) ``debug``.
         attempt: Which try at this clip in its run, from 1.
         memory_gib: Limit of resident memory of the child and its descendants; None: none.
@@ -86,9 +93,11 @@ class Job(Model):
     scene: SceneSpec
     files: dict[str, Path]
     backend: str
+    backend_version: str = ""
     variant: str = ""
     threads: int = Field(ge=1)
     folder: Path
+    stage: str = ""
     frames: tuple[int, ...] = ()
     attempt: int = Field(default=1, ge=1)
     memory_gib: float | None = Field(default=None, gt=0)
@@ -109,9 +118,15 @@ class Job(Model):
         """The `Timing` of a ``still``."""
         return self.folder / f"{self.key}.timing.json"
 
+    def staging(self) -> Folder:
+        """The staging folder."""
+        return Folder(self.stage or self.folder, tries=STORAGE_TRIES)
+
     def is_done(self, returncode: int) -> bool:
         """Whether a child that ended with this status has done the job: clips are judged by their marker."""
-        return (self.folder / f"{self.key}.json").exists() if self.mode == "clip" else returncode == 0
+        if self.mode == "clip":
+            return self.staging().find(f"{self.key}.json") is not None
+        return returncode == 0
 
 
 class Timing(Model):
@@ -203,15 +218,19 @@ class _Heart:
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._path = clip_beat_path(job.folder, job.key)
+        self._stage = job.staging()
+        self._every_s = beat_s(self._stage)
         self._started_s = time.time()
         self._last: ClipBeat | None = None
+        self._writer: Thread | None = None
 
     def beat(self, watched: Watched) -> None:
         """Write the heartbeat if it is time, or the clip has got further."""
         last, now = self._last, time.time()
-        is_news = last is None or last.frames != watched.frames or not 0 <= now - last.beat_s < BEAT_S
-        if self._job.mode != "clip" or not is_news:
+        is_new = self._stage.is_local and (last is None or last.frames != watched.frames)
+        is_due = last is None or not 0 <= now - last.beat_s < self._every_s
+        is_busy = self._writer is not None and self._writer.is_alive()
+        if self._job.mode != "clip" or not (is_new or is_due) or is_busy:
             return
         self._last = ClipBeat(
             key=self._job.key,
@@ -223,20 +242,36 @@ class _Heart:
             frames=watched.frames,
             num_frames=self._job.scene.film.num_frames,
             memory_bytes=watched.memory_bytes,
+            every_s=self._every_s,
         )
-        write_beat(self._path, self._last)
+        name = clip_beat(self._job.key)
+        if self._stage.is_local:
+            write_beat(self._stage, name, self._last)
+        else:
+            # A store that answers late must not keep the child's limits from being looked at.
+            self._writer = Thread(target=write_beat, args=(self._stage, name, self._last), daemon=True)
+            self._writer.start()
 
     def stop(self) -> None:
         """Remove the heartbeat, if it is not that of another attempt by now."""
-        if self._last is not None and self._last.same_attempt(read_beat(self._path, ClipBeat)):
-            self._path.unlink(missing_ok=True)
+        if self._writer is not None:
+            self._writer.join()
+        name = clip_beat(self._job.key)
+        if self._last is not None and self._last.same_attempt(read_beat(self._stage, name, ClipBeat)):
+            with contextlib.suppress(UserError):
+                self._stage.remove([name])
 
 
 def _failure(returncode: int) -> FailureClass | None:
     if returncode < 0:
         # Nothing of ours sends SIGTERM to a child; what shuts a machine down does.
         return "machine" if returncode == -signal.SIGTERM else "crash"
-    known: dict[int, FailureClass | None] = {EXIT_USER: "scene", EXIT_OUTPUT: None, EXIT_MEMORY: "memory"}
+    known: dict[int, FailureClass | None] = {
+        EXIT_USER: "scene",
+        EXIT_OUTPUT: None,
+        EXIT_MEMORY: "memory",
+        EXIT_VERSION: "machine",
+    }
     return known.get(returncode, "error")
 
 
@@ -255,6 +290,8 @@ def main(arguments: Sequence[str]) -> NoReturn:
     status = 0
     try:
         run(Job.model_validate_json(Path(arguments[0]).read_bytes()), progress)
+    except _VersionError as error:
+        status = _last_words(str(error), EXIT_VERSION)
     except _OutputError as error:
         status = _last_words(str(error), EXIT_OUTPUT)
     except UserError as error:
@@ -281,6 +318,11 @@ def run(job: Job, progress: int | None = None) -> None:
     started = time.monotonic()
     backend = get_backend(job.backend)
     version = backend.version()
+    if job.backend_version not in ("", version):
+        raise _VersionError(
+            f"{socket.gethostname()} has {backend.package} {version}, the run has {job.backend_version}. "
+            "Install that one there."
+        )
     backend.load().force_variant(job.variant)
     built = build(job.scene, job.files)
     if job.mode == "debug":
@@ -314,7 +356,7 @@ def run(job: Job, progress: int | None = None) -> None:
         "attempts": job.attempt,
     }
     with _output(job.folder):
-        stage_clip(clip, job.folder, record=record)
+        stage_clip(clip, job.staging(), record=record)
 
 
 def _export(job: Job, built: Built) -> None:
@@ -485,6 +527,10 @@ def _write_stills(job: Job, built: Built, session: Session, started: float) -> N
             sampling=_sampling(frames),
         )
         write_atomic(job.timing_path, canonical_json(timing.model_dump(mode="json")))
+
+
+class _VersionError(UserError):
+    """The renderer here would render other pixels than those of the other clips."""
 
 
 class _OutputError(UserError):

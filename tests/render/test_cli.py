@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
+from focuspull.dataset.storage import Folder
 from focuspull.render import cli, farm
 from focuspull.render.cli import main
 from focuspull.render.corpus import LoadedCorpus, load_corpus
@@ -283,7 +284,10 @@ def test_failed_clips_are_listed_and_status_1(
     wee: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     log = tmp_path / "stage" / "clip-000001.log"
-    failed = (FailedClip("clip-000001", "killed by SIGSEGV", log), FailedClip("clip-000002", "wrong", None))
+    failed = (
+        FailedClip("clip-000001", "killed by SIGSEGV", str(log)),
+        FailedClip("clip-000002", "wrong", None),
+    )
     monkeypatch.setattr(farm, "run_corpus", lambda *_, **__: RunReport(1, 1, 1, failed))
     assert main(["run", wee, "--out", str(tmp_path)]) == 1
     output = capsys.readouterr()
@@ -341,7 +345,7 @@ def test_status_reads_the_folder_alone(wee: str, tmp_path: Path, capsys: pytest.
     stage.mkdir()
     now = time.time()
     run = RunBeat(host="a", pid=7, started_s=now - 120, beat_s=now, workers=2, num_before=0, files={})
-    write_beat(stage / "run.beat", run)
+    write_beat(Folder(stage), "run.beat", run)
     for name in ("train-000000.json", "train-000000.tar"):
         (tmp_path / name).write_text("")
     beat = ClipBeat(
@@ -355,9 +359,9 @@ def test_status_reads_the_folder_alone(wee: str, tmp_path: Path, capsys: pytest.
         num_frames=2,
         memory_bytes=3 << 30,
     )
-    write_beat(stage / "clip-000001.beat", beat)
+    write_beat(Folder(stage), "clip-000001.beat", beat)
     lost = beat.model_copy(update={"key": "clip-000002", "beat_s": now - 300})
-    write_beat(stage / "clip-000002.beat", lost)
+    write_beat(Folder(stage), "clip-000002.beat", lost)
     assert main(["status", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"left         2, 12\d\.\d s/clip, 4 min left", lines.pop())
@@ -384,7 +388,7 @@ def test_status_tells_a_lost_run_from_one_that_has_ended(
     (stage / "clip-000001.log").write_text("")
     then = time.time() - 600
     run = RunBeat(host="a", pid=7, started_s=then, beat_s=then, workers=2, num_before=0, files={})
-    write_beat(stage / "run.beat", run)
+    write_beat(Folder(stage), "run.beat", run)
     assert main(["status", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "run          lost: no sign of life on a, process 7 for 10 min"
@@ -394,7 +398,7 @@ def test_status_tells_a_lost_run_from_one_that_has_ended(
         f"quarantined  1; see {file}, then: focuspull-render retry {tmp_path}",
         "left         2",
     ]
-    write_beat(stage / "run.beat", run.model_copy(update={"ended": True}))
+    write_beat(Folder(stage), "run.beat", run.model_copy(update={"ended": True}))
     assert main(["status", str(tmp_path)]) == 0
     first = capsys.readouterr().out.splitlines()[0]
     assert first == "run          none is at work; the last one, on a, process 7, ended 10 min ago"

@@ -17,10 +17,12 @@ import pytest
 from focuspull.dataset.check import check_corpus
 from focuspull.dataset.errors import UserError
 from focuspull.dataset.index import read_index
-from focuspull.render import farm
+from focuspull.dataset.storage import Folder
+from focuspull.render import cluster, farm
 from focuspull.render.corpus import load_corpus
 from focuspull.render.failures import TRIES, Quarantined, read_quarantine, write_quarantine
-from focuspull.render.farm import Progress, StoppedError, run_corpus
+from focuspull.render.farm import Need, Progress, StoppedError, run_corpus
+from focuspull.render.lease import Lease
 from focuspull.render.ledger import describe_corpus, load_begun, read_ledger
 from focuspull.render.randomize import randomize
 from focuspull.render.status import Status, read_status
@@ -92,7 +94,7 @@ def test_a_finished_corpus_needs_no_ray(
     wee: str, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     shutil.copytree(reference, tmp_path / "out")
-    monkeypatch.setattr(farm, "_ray_session", None)
+    monkeypatch.setattr(cluster, "ray_session", None)
     report = run_corpus(load_corpus(wee), tmp_path / "out", workers=1)
     assert (report.num_clips, report.num_rendered) == (3, 0)
     assert shard_bytes(tmp_path / "out") == shard_bytes(reference)
@@ -170,7 +172,7 @@ def test_a_clip_that_is_always_killed_is_quarantined_and_the_others_go_on(
     assert [(clip.key, clip.reason) for clip in report.failed] == [("clip-000000", "killed by SIGKILL")]
     assert (report.num_clips, report.num_rendered) == (2, 2)
     log = report.failed[0].log
-    assert log is not None and log == out / "stage" / "clip-000000.log" and log.exists()
+    assert log is not None and log == str(out / "stage" / "clip-000000.log") and Path(log).exists()
     assert report.num_quarantined == 1
     scene = randomize(load_corpus(wee).spec, 0).sha256()
     assert json.loads((out / "quarantine.jsonl").read_text()) == {
@@ -303,11 +305,12 @@ def test_machine_faults_wait_longer_each_time_and_have_a_budget_of_their_own(wee
     notes: list[str] = []
     run = farm._Run(
         loaded,
-        tmp_path,
-        farm._Limits(1),
+        Folder(tmp_path),
+        Need(),
         lambda p: notes.append(p.note),
         read_ledger(loaded.spec, tmp_path),
         farm._Stop(),
+        Lease(Folder(tmp_path / "stage"), num_before=0, files={}),
     )
     lost = Ended(False, -9, "its Ray worker is gone (NodeDiedError)", "machine")
     crash = Ended(False, -11, "killed by SIGSEGV", "crash")
@@ -409,7 +412,7 @@ def test_a_clip_over_its_memory_limit_is_quarantined_after_two_tries(wee: str, t
         load_corpus(wee, {"splits": "{train: 1}"}),
         tmp_path / "out",
         workers=1,
-        memory_gib=0.01,
+        need=Need(memory_gib=0.01),
         progress=lambda p: notes.append(p.note),
     )
     (clip,) = read_quarantine(tmp_path / "out").values()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from focuspull.dataset.errors import UserError
+from focuspull.dataset.storage import Folder
 from focuspull.render import ledger
 from focuspull.render.corpus import CorpusSpec, LoadedCorpus, load_corpus
 from focuspull.render.failures import Quarantined
@@ -86,8 +87,20 @@ def test_other_versions_are_refused(wee: str, tmp_path: Path):
     document = json.loads(path.read_bytes())
     document["versions"]["mitsuba"] = "3.0.0"
     path.write_text(json.dumps(document))
-    with pytest.raises(UserError, match=r'versions.mitsuba: "3.0.0" there, "3\.\d+\.\d+" asked'):
-        ledger.read_ledger(load_corpus(wee).spec, tmp_path)
+    spec = load_corpus(wee).spec
+    with pytest.raises(
+        UserError, match=r'other versions, .*: mitsuba: "3.0.0" there, "3\.\d+\.\d+" asked. .* --any-versions'
+    ):
+        ledger.read_ledger(spec, tmp_path)
+    # By option they are recorded, once, and the next run with them is nothing new.
+    found = ledger.read_ledger(spec, tmp_path, any_versions=True)
+    assert [versions["mitsuba"] for versions in found.other_versions] == ["3.0.0"]
+    path.write_bytes(ledger.describe_corpus(spec, found.other_versions))
+    document = json.loads(path.read_bytes())
+    assert document["versions"]["mitsuba"] == "3.0.0"
+    assert document["other_versions"] == [ledger.versions_here(spec)]
+    again = ledger.read_ledger(spec, tmp_path)
+    assert ledger.describe_corpus(spec, again.other_versions) == path.read_bytes()
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"spec": 1}', b"\xff"])
@@ -156,7 +169,7 @@ def test_what_a_folder_was_begun_with_is_read_back_with_its_files(tmp_path: Path
     (out / "stage").mkdir()
     files = {hashlib.sha256(image.read_bytes()).hexdigest(): image}
     beat = RunBeat(host="a", pid=1, started_s=0, beat_s=0, workers=1, num_before=0, files=files)
-    write_beat(out / "stage" / "run.beat", beat)
+    write_beat(Folder(out / "stage"), "run.beat", beat)
     assert ledger.load_begun(out) == LoadedCorpus(spec, files)
     image.write_bytes(b"another")
     with pytest.raises(UserError, match=r"bricks\.png: has changed since the corpus was begun\. Put"):

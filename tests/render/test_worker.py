@@ -22,6 +22,7 @@ from focuspull.dataset import optics
 from focuspull.dataset.clip import RendererMeta
 from focuspull.dataset.index import RECORD_COLUMNS
 from focuspull.dataset.shards import read_staged
+from focuspull.dataset.storage import Folder
 from focuspull.render.build import build
 from focuspull.render.child import Watched
 from focuspull.render.corpus import load_corpus
@@ -149,7 +150,7 @@ def test_a_clip_shows_signs_of_life_with_its_frames(wee: str, tmp_path: Path):
     running = threading.Thread(target=spawn, args=(job.model_copy(update={"attempt": 2}),))
     running.start()
     while running.is_alive():
-        beat = read_beat(tmp_path / "clip-000000.beat", ClipBeat)
+        beat = read_beat(Folder(tmp_path), "clip-000000.beat", ClipBeat)
         seen += [beat] if beat is not None and beat not in seen else []
         time.sleep(0.01)
     assert {(beat.key, beat.attempt, beat.num_frames) for beat in seen} == {("clip-000000", 2, 2)}
@@ -163,13 +164,14 @@ def test_the_sign_of_life_of_another_attempt_is_left_alone(wee: str, tmp_path: P
     job = make_job(wee, tmp_path)
     heart = _Heart(job)
     heart.beat(Watched(pid=1))
-    path = tmp_path / "clip-000000.beat"
-    mine = read_beat(path, ClipBeat)
+    folder, name = Folder(tmp_path), "clip-000000.beat"
+    path = tmp_path / name
+    mine = read_beat(folder, name, ClipBeat)
     assert mine is not None
-    write_beat(path, mine.model_copy(update={"host": "another"}))
+    write_beat(folder, name, mine.model_copy(update={"host": "another"}))
     heart.stop()
     assert path.exists()
-    write_beat(path, mine)
+    write_beat(folder, name, mine)
     heart.stop()
     assert not path.exists()
 
