@@ -47,6 +47,7 @@ __all__ = [
     "ShardMarker",
     "StagedClip",
     "UnsoundClipError",
+    "find_staged",
     "pack_shard",
     "publish_shard",
     "read_markers",
@@ -141,16 +142,13 @@ def stage_clip(clip: Clip, folder: Path | Folder, *, record: Mapping[str, Any]) 
     folder.write(f"{key}.json", canonical_json(marker.model_dump(mode="json")))
 
 
-def read_staged(
-    folder: Path | Folder, keys: Iterable[str] | None = None, *, sizes: Mapping[str, int] | None = None
-) -> dict[str, StagedClip]:
+def read_staged(folder: Path | Folder, *, sizes: Mapping[str, int] | None = None) -> dict[str, StagedClip]:
     """The finished clips of a staging folder by key, sorted.
 
     A clip without marker, or whose tar is not as long as its marker says, is not finished.
 
     Args:
         folder: Staging folder; none is finished if it is not there.
-        keys: Clips to look for; None for all.
         sizes: What `Folder.sizes` of it says; None to ask.
 
     Raises:
@@ -158,16 +156,33 @@ def read_staged(
     """
     folder = Folder.of(folder)
     sizes = folder.sizes() if sizes is None else sizes
-    if keys is None:
-        keys = (name.removesuffix(".json") for name in sizes if name.endswith(".json"))
-    names = [f"{key}.json" for key in sorted(keys) if {f"{key}.json", f"{key}.tar"} <= sizes.keys()]
-    staged = {}
-    for name, content in folder.read_all(names).items():
-        clip = StagedClip(folder, parse_record(content, folder.path(name), StagedMarker))
-        payload_size = clip.marker.payload_size
-        if sizes[clip.tar] == shard_size(payload_size):
-            staged[clip.key] = clip
-    return staged
+    keys = sorted(name.removesuffix(".json") for name in sizes if name.endswith(".json"))
+    found = find_staged(folder, [key for key in keys if f"{key}.tar" in sizes])
+    return {
+        key: clip for key, clip in found.items() if sizes[clip.tar] == shard_size(clip.marker.payload_size)
+    }
+
+
+def find_staged(folder: Path | Folder, keys: Iterable[str]) -> dict[str, StagedClip]:
+    """Some clips of a staging folder by key, those with a marker.
+
+    The folder is not listed, since it may be as large as all that waits for quarantined clips. Whether a
+    clip's tar is there and whole is left to `pack_shard`.
+
+    Args:
+        folder: Staging folder.
+        keys: Clips to look for.
+
+    Raises:
+        UserError: If a marker is invalid.
+    """
+    folder = Folder.of(folder)
+    markers = folder.read_all([f"{key}.json" for key in keys])
+    clips = [
+        StagedClip(folder, parse_record(content, folder.path(name), StagedMarker))
+        for name, content in markers.items()
+    ]
+    return {clip.key: clip for clip in clips}
 
 
 def publish_shard(

@@ -13,7 +13,7 @@ from typing import Any
 
 from focuspull.dataset.errors import UserError
 from focuspull.dataset.files import write_atomic
-from focuspull.dataset.shards import UnsoundClipError, pack_shard, read_staged
+from focuspull.dataset.shards import UnsoundClipError, find_staged, pack_shard
 from focuspull.dataset.storage import Folder
 from focuspull.render.heartbeat import RUN_BEAT, RunBeat, read_beat
 from focuspull.render.spec import Model
@@ -135,7 +135,7 @@ def pack_staged(job_json: str) -> dict[str, Any]:
         return there is None or job.run.same_run(there)
 
     try:
-        staged = read_staged(stage, job.keys)
+        staged = find_staged(stage, job.keys)
         if unsound := tuple(key for key in job.keys if key not in staged):
             return asdict(Packed(False, unsound, "is not staged any more"))
         clips = [staged[key] for key in job.keys]
