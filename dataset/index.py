@@ -7,7 +7,7 @@ does not write the index as many times. One process at a time may write the inde
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -162,23 +162,32 @@ def read_index_bytes(content: bytes, path: str) -> list[dict[str, Any]]:
         raise UserError(f"{path}: cannot be read: {error}. {_rebuild_at(path)}") from error
 
 
-def _table(content: bytes, path: str) -> Any:
-    """An index from its bytes, with exactly the columns of `SCHEMA`; columns that it may lack are null."""
+def _table(content: bytes, path: str, names: Sequence[str] = tuple(SCHEMA.names)) -> Any:
+    """An index from its bytes, with exactly these columns of `SCHEMA`; columns that it may lack are null.
+
+    Args:
+        content: Its bytes.
+        path: For the messages.
+        names: The columns; others are not decoded, but all are checked to be there.
+    """
     remedy = _rebuild_at(path)
     try:
-        table = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True).read()
-        there = set(table.column_names)
+        file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
+        schema = file.schema_arrow
+        there = set(schema.names)
+        table = file.read([name for name in names if name in there])
     except (OSError, pa.ArrowException, ValueError, MemoryError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{path}: cannot be read: {reason}. {remedy}") from error
     if missing := set(SCHEMA.names) - there - set(RECORD_COLUMNS):
         raise UserError(f"{path}: has no column {sorted(missing)}. {remedy}")
     known = [field for field in SCHEMA if field.name in there]
-    if wrong := [field.name for field in known if table.schema.field(field.name).type != field.type]:
+    if wrong := [field.name for field in known if schema.field(field.name).type != field.type]:
         raise UserError(f"{path}: column '{wrong[0]}' has another type. {remedy}")
-    unknown = {field: pa.nulls(len(table), field.type) for field in SCHEMA if field.name not in there}
-    columns = [unknown[field] if field in unknown else table[field.name] for field in SCHEMA]
-    return pa.Table.from_arrays(columns, schema=SCHEMA)
+    asked = pa.schema([SCHEMA.field(name) for name in names])
+    unknown = {field: pa.nulls(len(table), field.type) for field in asked if field.name not in there}
+    columns = [unknown[field] if field in unknown else table[field.name] for field in asked]
+    return pa.Table.from_arrays(columns, schema=asked)
 
 
 def _rebuild_at(path: str) -> str:
@@ -207,7 +216,8 @@ def shard_ends(corpus: Path | Folder) -> dict[str, int]:
         UserError: If the index cannot be read.
     """
     folder = Folder.of(corpus)
-    table = _table(folder.read(INDEX_NAME, limit=MAX_INDEX_BYTES), folder.path(INDEX_NAME))
+    content = folder.read(INDEX_NAME, limit=MAX_INDEX_BYTES)
+    table = _table(content, folder.path(INDEX_NAME), ("shard", "offset", "size"))
     ends = pa.table({"shard": table["shard"], "end": table["offset"].to_numpy() + table["size"].to_numpy()})
     found = ends.group_by("shard").aggregate([("end", "max")])
     return dict(zip(found["shard"].to_pylist(), found["end_max"].to_pylist(), strict=True))
