@@ -58,6 +58,8 @@ POLL_S = 0.5
 """How often the status is shown, and signals are looked for."""
 INDEX_PART = 0.1
 """Part of the shards that the index may lack: written for every shard, it would cost more than the shards."""
+QUARANTINE_PART = 0.02
+"""Part of the quarantine that the list may lack: written for every clip, it would grow with their square."""
 
 
 @dataclass(frozen=True)
@@ -299,6 +301,7 @@ class _Run:
         self.committed = set(ledger.committed)
         self.unindexed = set(ledger.unindexed)
         self.quarantined = dict(ledger.quarantined)
+        self.num_unlisted = 0  # changes to the quarantine that the list on disk does not have
         self.is_first = not (ledger.staged or ledger.committed or ledger.quarantined)
         self.num_given_up_before = len(ledger.quarantined.keys() - set(ledger.left))
         self.shards = {shard.name: shard for shard in self.spec.shards()}
@@ -381,6 +384,7 @@ class _Run:
         finally:
             for handle in (*self.rendering, *self.packing):
                 executor.cancel(handle)
+        self._list_quarantined(all_of_them=True)
 
     def report(self) -> RunReport:
         """What was done."""
@@ -396,6 +400,7 @@ class _Run:
         """Remove the staging folder if nothing waits there; say that the run has ended if something does."""
         # Whatever ends the run is to be told, not what this makes of it.
         with contextlib.suppress(UserError):
+            self._list_quarantined(all_of_them=True)
             self._index()
             stale: list[str] = []
             for index in self.rendering.values():
@@ -452,7 +457,7 @@ class _Run:
             self.clip_s = (time.monotonic() - self.started) / self.num_rendered
             self.staged.add(index)
             if self.quarantined.pop(index, None) is not None:
-                write_quarantine(self.out, self.quarantined.values())
+                self._list_quarantined()
             if self.staged.issuperset(self.shard_of[index].indices):
                 self.complete.append(self.shard_of[index].name)
         else:
@@ -545,7 +550,15 @@ class _Run:
             write_quarantine(self.out, [])
             self.stage.remove(f"{clip.key}.{suffix}" for clip in self.failed for suffix in ("log", "job"))
             raise UserError(ended.reason)
-        write_quarantine(self.out, self.quarantined.values())
+        self._list_quarantined()
+
+    def _list_quarantined(self, *, all_of_them: bool = False) -> None:
+        """Take note of a change to the quarantine; now and then, or for all of them, also on disk."""
+        self.num_unlisted += not all_of_them
+        limit = 0 if all_of_them else QUARANTINE_PART * len(self.quarantined)
+        if self.num_unlisted > limit:
+            write_quarantine(self.out, self.quarantined.values())
+            self.num_unlisted = 0
 
     def _num_failures(self, index: int) -> int:
         return self.failures.get(index, Counter()).total()
