@@ -249,7 +249,7 @@ def run_corpus(
                 progress(Progress(lease.beat.num_before, 0, len(ledger.left), None, note))
 
         lease.take(wait)
-        again = read_ledger(spec, folder, any_versions=any_versions)
+        again = read_ledger(spec, folder, any_versions=any_versions, before=ledger)
         ledger = again if retry is None else _only_quarantined(again, folder, retry)
         run = _Run(loaded, folder, need, progress, ledger, stop, lease)
         try:

@@ -119,7 +119,9 @@ def describe_corpus(spec: CorpusSpec, other_versions: Sequence[Mapping[str, str]
     return json.dumps(document, indent=2, allow_nan=False).encode() + b"\n"
 
 
-def read_ledger(spec: CorpusSpec, out: Path | Folder, *, any_versions: bool = False) -> Ledger:
+def read_ledger(
+    spec: CorpusSpec, out: Path | Folder, *, any_versions: bool = False, before: Ledger | None = None
+) -> Ledger:
     """Read back from a folder what is done of a spec; changes nothing, the folder need not exist.
 
     Markers of shards that are in the index are not read: they are large, and the index says how long a shard
@@ -129,11 +131,15 @@ def read_ledger(spec: CorpusSpec, out: Path | Folder, *, any_versions: bool = Fa
         spec: The spec.
         out: Folder of the corpus.
         any_versions: Whether clips of other versions of what renders them are taken as they are.
+        before: What the folder had of the spec a moment ago: the scenes of clips that were staged or
+            quarantined then are not made again to compare them, which is most of the time this takes.
 
     Raises:
         UserError: If the folder holds another corpus, or a marker in it is invalid.
     """
     out = Folder.of(out)
+    known_staged = before.staged if before else frozenset[int]()
+    known_quarantined = before.quarantined if before else {}
     sizes, stage = out.sizes(), out.below(STAGE_NAME)
     stage_sizes = stage.sizes()
     is_begun = any(name.endswith(".tar") for name in (*sizes, *stage_sizes))
@@ -161,10 +167,12 @@ def read_ledger(spec: CorpusSpec, out: Path | Folder, *, any_versions: bool = Fa
         if planned.name in committed:
             continue
         for index in planned.indices:
-            clip = given_up.get(clip_key(index))
-            if _is_of(finished.get(clip_key(index)), spec, index):
+            done, clip = finished.get(clip_key(index)), given_up.get(clip_key(index))
+            if done is not None and (index in known_staged or _is_of(done, spec, index)):
                 staged.add(index)
-            elif clip is not None and clip.scene_sha256 == scene_sha256(spec, index):
+            elif clip is not None and (
+                clip == known_quarantined.get(index) or clip.scene_sha256 == scene_sha256(spec, index)
+            ):
                 quarantined[index] = clip
             else:
                 left.append(index)
@@ -182,9 +190,9 @@ def scene_sha256(spec: CorpusSpec, index: int) -> str | None:
         return None
 
 
-def _is_of(clip: StagedClip | None, spec: CorpusSpec, index: int) -> bool:
+def _is_of(clip: StagedClip, spec: CorpusSpec, index: int) -> bool:
     """Whether a staged clip is what the spec asks for; ``corpus.json`` may have been removed in between."""
-    if clip is None or clip.marker.split != spec.split_of(index):
+    if clip.marker.split != spec.split_of(index):
         return False
     return clip.marker.scene_sha256 == randomize(spec, index).sha256()
 
