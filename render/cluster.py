@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import tempfile
 import time
 import zipfile
@@ -26,6 +27,7 @@ from focuspull.render.farm import Lost, Need, StoppedError
 from focuspull.render.tasks import pack_staged, render_clip
 
 OBJECT_STORE_BYTES = 80 << 20  # Ray's minimum is 75 MiB; nothing large passes through it.
+CONNECT_S = 5.0
 CAPACITY_S = 5.0
 """How often the nodes of a cluster are counted."""
 PARTS = ("dataset", "model", "render", "train")
@@ -50,6 +52,7 @@ def ray_session(address: str | None, workers: int | None, need: Need) -> Generat
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
+    from ray.exceptions import AuthenticationError
 
     if ray.is_initialized():
         yield RayExecutor(workers, need)
@@ -68,17 +71,30 @@ def ray_session(address: str | None, workers: int | None, need: Need) -> Generat
                 **quiet,
             )
         else:
+            _connect_to(address)
             wheel = make_wheel(folder)
             ray.init(address=address, runtime_env={"py_modules": [str(wheel)]}, **quiet)
         yield RayExecutor(workers, need)
-    except ConnectionError as error:
-        message = f"--address {address}: no Ray cluster answers there. Start one with: ray start --head"
-        raise UserError(message) from error
+    except (ConnectionError, AuthenticationError) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        hint = "Start one with: ray start --head; if it asks for a token, set RAY_AUTH_MODE=token here too"
+        raise UserError(f"--address {address}: no Ray cluster answers there: {reason}. {hint}.") from error
     except SystemExit as error:  # from Ray's handler of SIGTERM, which is in place while Ray starts
         raise StoppedError(signal.SIGTERM) from error
     finally:
         ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _connect_to(address: str) -> None:
+    """Raise `ConnectionError` if nothing listens at ``host:port``; Ray itself would wait for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
+    except OSError as error:
+        raise ConnectionError(error.strerror or str(error)) from error
 
 
 @dataclass
@@ -150,11 +166,12 @@ class RayExecutor:
 
         try:
             return ray.get(handle)
-        except RayTaskError:
-            raise  # an exception in the task, so our mistake
+        except RayTaskError as error:
+            if "failed to import on the worker" not in str(error):
+                raise  # an exception in the task, so our mistake
+            return Lost(f"a node cannot import our code: {_last_line(error)}", "machine")
         except RuntimeEnvSetupError as error:
-            reason = str(error).strip().splitlines()[-1]
-            raise UserError(f"--address: a node cannot install our code (it needs pip): {reason}") from error
+            return Lost(f"a node cannot install our code, which takes pip: {_last_line(error)}", "machine")
         except RayError as error:
             # Ray ends workers of a node that is short of memory; all else is the fault of machine or network.
             failure = "memory" if isinstance(error, OutOfMemoryError) else "machine"
@@ -165,6 +182,10 @@ class RayExecutor:
         import ray
 
         ray.cancel(handle, force=True)
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1].strip()
 
 
 def make_wheel(folder: Path) -> Path:
