@@ -456,8 +456,12 @@ class _Run:
             self.num_left -= 1
             self.clip_s = (time.monotonic() - self.started) / self.num_rendered
             self.staged.add(index)
-            if self.quarantined.pop(index, None) is not None:
+            was_quarantined = self.quarantined.pop(index, None) is not None
+            if was_quarantined:
                 self._list_quarantined()
+            if was_quarantined or self._num_failures(index):
+                # On a disk the next attempt has replaced and removed them; in an object store they are left.
+                self.stage.remove(f"{clip_key(index)}.{suffix}" for suffix in ("log", "job"))
             if self.staged.issuperset(self.shard_of[index].indices):
                 self.complete.append(self.shard_of[index].name)
         else:
