@@ -27,6 +27,8 @@ from focuspull.render.farm import Lost, Need, StoppedError
 from focuspull.render.tasks import pack_staged, render_clip
 
 OBJECT_STORE_BYTES = 80 << 20  # Ray's minimum is 75 MiB; nothing large passes through it.
+SESSION_PREFIX = "fp-ray-"
+"""Of the folders with Ray's sessions; the number of the driver's process follows."""
 CONNECT_S = 5.0
 CAPACITY_S = 5.0
 """How often the nodes of a cluster are counted."""
@@ -59,7 +61,8 @@ def ray_session(address: str | None, workers: int | None, need: Need) -> Generat
         return
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     # Ray's default, /tmp/ray, belongs to the machine's first user. In it are sockets, which need short paths.
-    folder = Path(tempfile.mkdtemp(prefix="fp-ray-", dir="/tmp"))
+    _remove_sessions_of_killed_drivers()
+    folder = Path(tempfile.mkdtemp(prefix=f"{SESSION_PREFIX}{os.getpid()}-", dir="/tmp"))
     try:
         if address in (None, "local"):
             workers = workers or max(1, num_cores() // need.threads)
@@ -84,6 +87,13 @@ def ray_session(address: str | None, workers: int | None, need: Need) -> Generat
     finally:
         ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_sessions_of_killed_drivers() -> None:
+    for path in Path("/tmp").glob(f"{SESSION_PREFIX}[0-9]*-*"):
+        pid = path.name.removeprefix(SESSION_PREFIX).partition("-")[0]
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+            shutil.rmtree(path, ignore_errors=True)  # another user's stays
 
 
 def _connect_to(address: str) -> None:
