@@ -25,6 +25,8 @@ head_node="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)"
 head_ip="$(srun --nodes=1 --ntasks=1 --nodelist="$head_node" hostname --ip-address | cut -d ' ' -f 1)"
 port=$((20000 + SLURM_JOB_ID % 10000))
 export RAY_USAGE_STATS_ENABLED=0
+# Ray asks for a token; srun hands the environment on, so all processes of the job have this one.
+export RAY_AUTH_MODE=token RAY_AUTH_TOKEN="$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')"
 
 # The driver ends within 10 s of SIGTERM, with 143; what is finished stays, what was being rendered is dropped.
 stopped=0

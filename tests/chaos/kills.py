@@ -257,13 +257,12 @@ def main() -> None:
         )
     print(f"kills            {tally.kills.total()}: {dict(tally.kills)}")
     print(
-        f"corpora          {tally.corpora} of {arguments.clips} clips, all with the bytes of the undisturbed one"
+        f"corpora          {tally.corpora} of {arguments.clips} clips, all with the undisturbed one's bytes"
     )
     print(f"drivers' ends    {dict(sorted(tally.drivers.items()))} (status: times)")
     print(f"wall             {time.monotonic() - started:.0f} s; undisturbed {alone_s:.0f} s for one corpus")
-    print(
-        f"render time      {tally.finished_s:.0f} s in finished clips, {tally.killed_s:.0f} s in killed attempts"
-    )
+    print(f"render time      {tally.finished_s:.0f} s in finished clips")
+    print(f"                 {tally.killed_s:.0f} s in killed attempts")
     print(f"wasted           {tally.wasted_s:.1f} s, {tally.wasted:.1%} of the time of killed attempts")
     shutil.rmtree(folder)
 
