@@ -79,7 +79,13 @@ def measure(out: Path, words: Sequence[str]) -> Cost:
     parts: dict[int, tuple[str, float, float]] = {}
     first = None
     while process.poll() is None:
-        parts.update(_sample(process.pid))
+        sample = _sample(process.pid)
+        kinds = {kind for kind, _, _ in sample.values()}
+        if "gcs_server" not in kinds and process.pid in parts and process.pid in sample:
+            # Ray has been ended, and waited for: what its processes have used was counted while they lived.
+            kind, own_s, _ = sample[process.pid]
+            sample[process.pid] = (kind, own_s, parts[process.pid][2])
+        parts.update(sample)
         if first is None and any((out / "stage").glob("clip-*.beat")):
             first = time.time()
         time.sleep(SAMPLE_S)
@@ -93,11 +99,15 @@ def measure(out: Path, words: Sequence[str]) -> Cost:
         if kind != SHORT:  # these are among what their parents have waited for
             summed[kind] += own_s  # type: ignore[assignment]
             summed[f"children of {kind}"] += waited_s  # type: ignore[assignment]
+    render_cpu_s = sum(row["render_cpu_seconds"] for row in read_index(out))
+    # Ray's workers may be gone before it is seen that they have waited for the last clips.
+    clips = "children of Ray's workers"
+    summed[clips] = max(summed[clips], render_cpu_s)  # type: ignore[assignment]
     return Cost(
         wall_s=wall_s,
         clips_s=last - (first or last),
         cpu_s=sum(summed.values()),
-        render_cpu_s=sum(row["render_cpu_seconds"] for row in read_index(out)),
+        render_cpu_s=render_cpu_s,
         parts=summed,
         load=load,
     )
@@ -113,6 +123,8 @@ def _sample(root: int) -> dict[int, tuple[str, float, float]]:
             words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")[:4]
         except OSError:
             continue  # it has ended
+        if fields[0] == b"Z":  # without a command line; its last seconds are of little account
+            continue
         pid = int(folder.name)
         parents[pid] = int(fields[1])
         kind = next((kind for part, kind in KINDS.items() if part in " ".join(words)), SHORT)
