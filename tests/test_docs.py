@@ -190,7 +190,7 @@ def test_the_slurm_script_passes_sigterm_and_the_exit_status_on(tmp_path: Path, 
             time.sleep(0.05)
         if stopped:
             process.send_signal(signal.SIGTERM)
-        status = process.wait(20)
+        status = process.wait(60)
     finally:
         with contextlib.suppress(ProcessLookupError):  # all of it has ended
             os.killpg(process.pid, signal.SIGKILL)
