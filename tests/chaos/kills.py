@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -28,6 +27,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+import numpy as np
+
 from focuspull.dataset.check import check_corpus
 from focuspull.dataset.index import RECORD_COLUMNS, read_index
 from focuspull.render.child import process_tree
@@ -36,6 +37,8 @@ from tests.render.conftest import WEE
 POLL_S = 0.03
 VICTIMS = {"renderer": 10, "worker": 5, "raylet": 2, "driver": 3}
 """What is killed, and how often in proportion."""
+EARLY = 0.1
+"""Part of the chances to kill that are taken while nothing renders, as when Ray starts."""
 COLLATERAL_S = 3.0
 """Attempts that end this soon after a kill of what they ran in were ended by it."""
 MAX_RUNS_PER_KILL = 3
@@ -94,7 +97,7 @@ class Chaos:
         self.spec = folder / "wee.yaml"
         self.spec.write_text(WEE)
         self.fields = ["--splits", f"{{train: {num_clips}}}", "--clips_per_shard", "3"]
-        self.random = random.Random(seed)
+        self.random = np.random.default_rng(seed)
         self.tally = Tally()
         self.attempts: dict[int, Attempt] = {}
         self.killed_at = -COLLATERAL_S
@@ -155,9 +158,12 @@ class Chaos:
                 kinds.setdefault("worker", []).append(pid)
             elif words[:1] and words[0].endswith("/raylet"):
                 kinds.setdefault("raylet", []).append(pid)
+        if "renderer" not in kinds and self.random.uniform() > EARLY:
+            return
         there = [kind for kind in VICTIMS if kind in kinds]
-        (kind,) = self.random.choices(there, [VICTIMS[kind] for kind in there])
-        victim = self.random.choice(sorted(kinds[kind]))
+        weights = np.array([VICTIMS[kind] for kind in there])
+        kind = there[self.random.choice(len(there), p=weights / weights.sum())]
+        victim = int(self.random.choice(sorted(kinds[kind])))
         try:
             os.kill(victim, signal.SIGKILL)
         except ProcessLookupError:

@@ -7,7 +7,6 @@ have been enough requests. A fault of a put waits for the next put.
 from __future__ import annotations
 
 import contextlib
-import random
 import socket
 import struct
 import time
@@ -18,6 +17,8 @@ from itertools import cycle
 from threading import Event, Lock, Thread
 from types import TracebackType
 from typing import Literal
+
+import numpy as np
 
 Fault = Literal["cut", "lost", "truncated", "500", "503", "late"]
 PUT_FAULTS: tuple[Fault, ...] = ("cut", "lost", "truncated")
@@ -40,7 +41,7 @@ class Schedule:
 
     def __init__(self, period: int, seed: int = 0) -> None:
         self.period = period
-        self._random = random.Random(seed)
+        self._random = np.random.default_rng(seed)
         self._kinds = cycle(FAULTS)
         self._puts: deque[Fault] = deque()
         self._num_requests = self._due = 0
@@ -53,7 +54,7 @@ class Schedule:
         with self._lock:
             position = self._num_requests % self.period
             if position == 0:
-                self._due = self._random.randrange(self.period)
+                self._due = int(self._random.integers(self.period))
             self._num_requests += 1
             if position == self._due:
                 kind = next(self._kinds)

@@ -91,6 +91,7 @@ class Store:
         """
         modules = {
             "focuspull.dataset.storage": {"FIRST_PAUSE_S": 0.05, "MAX_PAUSE_S": 0.2},
+            "focuspull.render.worker": {"STORAGE_TRIES": 4},
             "s3fs.core": {},
             "focuspull.render.heartbeat": {"REMOTE_BEAT_S": beat_s},
         }
