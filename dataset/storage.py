@@ -31,7 +31,14 @@ FIRST_PAUSE_S = 0.5
 MAX_PAUSE_S = 30.0
 # Tries are counted here; botocore's own five of a minute each would hold a stopped run for that long.
 _S3 = {"connect_timeout": 5, "read_timeout": 60, "retries": {"max_attempts": 1}}
-_OPTIONS: dict[str, dict[str, Any]] = {"s3": {"config_kwargs": _S3}, "s3a": {"config_kwargs": _S3}}
+# What was listed a moment ago may have been replaced by another machine since.
+_FRESH = {"use_listings_cache": False}
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "s3": {**_FRESH, "config_kwargs": _S3},
+    "s3a": {**_FRESH, "config_kwargs": _S3},
+    "gs": _FRESH,
+    "gcs": _FRESH,
+}
 MERGED_GAP = 1 << 16
 """Ranges this close are read as one: between two frames of a stream lie a tar header and padding."""
 
@@ -63,6 +70,8 @@ class Folder:
         except ValueError as error:
             raise UserError(f"{self.address}: {error}. Give a folder, s3://, gs:// or https://.") from error
         self._filesystem: Any = filesystem
+        if get_protocol(self.address) in ("s3", "s3a"):
+            filesystem.retries = 1  # s3fs' own five would multiply with ours
         self._path = str(path).rstrip("/")
 
     @classmethod
@@ -97,7 +106,7 @@ class Folder:
         """
         if get_protocol(self.address) in ("http", "https"):
             return None
-        found = self._try(self._path, lambda: self._filesystem.ls(self._path, detail=False))
+        found = self._try(self.address, lambda: self._filesystem.ls(self._path, detail=False))
         return {PurePosixPath(str(name)).name for name in found}
 
     def sizes(self) -> dict[str, int]:
@@ -124,7 +133,7 @@ class Folder:
                 return {}
             except OSError as error:
                 raise UserError(f"{self.address}: cannot be read: {_reason(error)}.") from error
-        found = self._try(self._path, list_files)
+        found = self._try(self.address, list_files)
         files = {
             PurePosixPath(item["name"]).name: int(item["size"]) for item in found if item["type"] == "file"
         }
@@ -166,7 +175,11 @@ class Folder:
         """
         if (size := self.size(name)) > limit:
             raise UserError(f"{self.path(name)}: has {size} bytes, more than {limit}. It is not one of ours.")
-        return bytes(self.read_ranges(name, [(0, size)])[0]) if size else b""
+        # Whole, whatever its size is by now: it may have been replaced since.
+        content = self._try(self.path(name), lambda: bytes(self._filesystem.cat_file(f"{self._path}/{name}")))
+        if len(content) < size and get_protocol(self.address) in ("http", "https"):
+            raise UserError(f"{self.path(name)}: {len(content)} of {size} bytes came. Try again.")
+        return content
 
     def read_ranges(self, name: str, ranges: Sequence[tuple[int, int]]) -> list[memoryview]:
         """Byte ranges ``(start, end)`` of one file, in the order asked for; neighbours are read together.
@@ -265,7 +278,11 @@ class Folder:
                 raise
             return True
 
-        return self._try(self.path(name), put, "written")
+        if not self._try(self.path(name), put, "written"):
+            return False
+        if self.find(name) != len(content):  # a part of it was lost on the way; it is ours to write again
+            self.write(name, content)
+        return True
 
     def remove(self, names: Iterable[str]) -> None:
         """Remove files, those that are still there, for good.
@@ -340,4 +357,4 @@ def _part(views: dict[tuple[int, int], memoryview], start: int, end: int) -> mem
 
 def _reason(error: BaseException) -> str:
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return str(text).splitlines()[0]
+    return str(text).splitlines()[0].rstrip(".")

@@ -82,7 +82,8 @@ class Lease:
                 )
             else:
                 patience_s, note = SILENT_BEATS * (there or self.beat).every_s, ""
-            if there is None or _is_gone(there) or time.monotonic() - seen_at > patience_s:
+            is_silent = time.monotonic() - seen_at > patience_s
+            if is_silent or (there is not None and _is_gone(there)):
                 if there is None or there.same_run(read_beat(self.stage, RUN_BEAT, RunBeat)):
                     self.stage.remove([RUN_BEAT])
                 continue

@@ -184,6 +184,7 @@ def on_disk(store: Store) -> dict[str, bytes]:
     return shard_bytes(out)
 
 
+@pytest.mark.slow
 def test_a_store_that_is_down_ends_a_run_in_one_line_and_a_later_one_makes_the_bytes_of_a_disk(
     store: Store, on_disk: dict[str, bytes]
 ):
@@ -198,6 +199,7 @@ def test_a_store_that_is_down_ends_a_run_in_one_line_and_a_later_one_makes_the_b
     assert_complete(store, "down", on_disk)
 
 
+@pytest.mark.slow
 def test_a_store_that_goes_down_in_mid_run_ends_it_and_a_later_run_goes_on(
     store: Store, on_disk: dict[str, bytes]
 ):
@@ -223,6 +225,7 @@ def test_a_store_that_fails_now_and_then_does_no_harm(store: Store, on_disk: dic
     assert_complete(store, "faults", on_disk)
 
 
+@pytest.mark.slow
 def test_a_killed_driver_is_started_again_here(store: Store, on_disk: dict[str, bytes]):
     with finally_killed(store.start("killed")) as run:
         wait_for(lambda: is_under_way(store, "killed"), run)

@@ -33,6 +33,7 @@ def stage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Folder]:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease_module, "POLL_S", 0.01)
+    monkeypatch.setattr(lease_module, "beat_s", lambda stage: 0.1)
 
 
 def make(stage: Folder) -> Lease:
@@ -122,10 +123,13 @@ def test_a_dead_run_of_this_machine_and_an_ended_one_are_taken_over_at_once(stag
     make(stage).take(never)
 
 
-def test_what_is_no_claim_is_replaced(stage: Folder):
+def test_what_is_no_claim_is_replaced_after_a_while(stage: Folder):
     stage.write(RUN_BEAT, b"{")
     lease = make(stage)
+    started = time.monotonic()
     lease.take(lambda _: None)
+    # Not at once: it may have been replaced while it was read.
+    assert time.monotonic() - started >= lease_module.SILENT_BEATS * 0.1
     assert lease.beat.same_run(read_beat(stage, RUN_BEAT, RunBeat))
 
 
