@@ -73,6 +73,6 @@ $(READY_DEMO): $(LOCK) | $(FOUND_VENV)
 
 # Installing for the tests includes all that the demo needs.
 $(READY_TEST): $(LOCK) | $(FOUND_VENV)
-	@echo "Installing focuspull[render,train,dev] into $(VENV): once, about 1.1 GB to download"
-	$(PIP_INSTALL) '.[render,train,dev]'
+	@echo "Installing focuspull[render,train,remote,dev] into $(VENV): once, about 1.1 GB to download"
+	$(PIP_INSTALL) '.[render,train,remote,dev]'
 	@touch $(READY_DEMO) $@

@@ -95,6 +95,8 @@ COLUMNS: dict[str, str] = {
     "noise_floor_db": "The same of each bokeh video.",
     "render_seconds": "Wall clock; null if not known.",
     "render_cpu_seconds": "CPU time; null if not known.",
+    "peak_memory_bytes": "Resident memory of the process that rendered it; null if not known.",
+    "attempts": "Times it was tried in the run that finished it; null if not known.",
     "bytes": "Of the members' contents.",
 }
 """What the columns of the index mean, in its order."""

@@ -74,6 +74,46 @@ def staged(path: Path) -> Generator[Path]:
         raise UserError(f"{path}: cannot be written: {error.strerror}{culprit}. {remedy}.") from error
 
 
+def create_atomic(path: Path, content: bytes) -> bool:
+    """Write a file that is not there yet, durably and whole; of several who try at once, one succeeds.
+
+    Returns:
+        Whether it was written; False if there is one already.
+
+    Raises:
+        UserError: If the operating system refuses.
+    """
+    temporary = path.parent / f"{TEMPORARY_PREFIX}{path.name}-{secrets.token_hex(4)}"
+    write_atomic(temporary, content)
+    try:
+        # Unlike a rename, a link does not replace what is there.
+        os.link(temporary, path)
+        _sync_folder(path.parent)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):  # a file system without links
+            return _create_exclusively(path, content)
+        remedy = _REMEDIES.get(error.errno or 0, "Check the disk, then try again")
+        raise UserError(f"{path}: cannot be written: {error.strerror}. {remedy}.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return True
+
+
+def _create_exclusively(path: Path, content: bytes) -> bool:
+    try:
+        with path.open("xb") as file:
+            file.write(content)
+            os.fsync(file.fileno())
+    except FileExistsError:
+        return False
+    except OSError as error:
+        remedy = _REMEDIES.get(error.errno or 0, "Check the disk, then try again")
+        raise UserError(f"{path}: cannot be written: {error.strerror}. {remedy}.") from error
+    return True
+
+
 def remove_durably(paths: list[Path]) -> None:
     """Remove files, those that are still there, so that they stay removed after a power cut.
 

@@ -1,16 +1,18 @@
 """The corpus index, ``index.parquet``: one row per clip, for choosing clips without opening shards.
 
-Everything in it except the render times is derived from the shards, and can be rebuilt from them. One
-process at a time may write the index of a corpus.
+Everything in it except what a clip cost is derived from the shards, and can be rebuilt from them. Shards
+leave their rows as small files of their own, and `fold_rows` takes them in, so that rendering many shards
+does not write the index as many times. One process at a time may write the index of a corpus.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from focuspull.dataset.clip import ClipMeta, decode_meta
@@ -24,8 +26,12 @@ from focuspull.dataset.markers import (
     read_markers,
     read_members,
 )
+from focuspull.dataset.storage import Folder
 
 INDEX_NAME = "index.parquet"
+ROWS_SUFFIX = ".rows"
+"""Of a file with the rows of one shard, a Parquet file like the index."""
+MAX_INDEX_BYTES = 1 << 32
 
 SCHEMA = pa.schema(
     [
@@ -58,12 +64,14 @@ SCHEMA = pa.schema(
         ("noise_floor_db", pa.list_(pa.float64())),  # of each target
         ("render_seconds", pa.float64()),  # wall clock; null if the row was rebuilt
         ("render_cpu_seconds", pa.float64()),
+        ("peak_memory_bytes", pa.int64()),  # resident, of the process that rendered it
+        ("attempts", pa.int32()),  # in the run that finished it, failed ones included
         ("bytes", pa.int64()),  # of the members' contents
     ]
 )
 
-RECORD_COLUMNS = ("render_seconds", "render_cpu_seconds")
-"""The columns that come from a staged clip's record and cannot be rebuilt."""
+RECORD_COLUMNS = ("render_seconds", "render_cpu_seconds", "peak_memory_bytes", "attempts")
+"""The columns that come from a staged clip's record and cannot be rebuilt; an older index may lack some."""
 
 
 def index_row(shard: str, clip: ClipEntry, meta: ClipMeta, record: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,10 +119,18 @@ def write_index(corpus: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     Raises:
         UserError: If the operating system refuses.
     """
-    table = pa.Table.from_pylist(
-        sorted((dict(row) for row in rows), key=lambda row: row["key"]), schema=SCHEMA
-    )
-    write_atomic(corpus / INDEX_NAME, lambda file: pq.write_table(table, file, write_page_checksum=True))
+    write_atomic(corpus / INDEX_NAME, rows_bytes(sorted(rows, key=lambda row: row["key"])))
+
+
+def rows_bytes(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """Rows as the bytes of a Parquet file."""
+    return _table_bytes(pa.Table.from_pylist([dict(row) for row in rows], schema=SCHEMA))
+
+
+def _table_bytes(table: Any) -> bytes:
+    file = pa.BufferOutputStream()
+    pq.write_table(table, file, write_page_checksum=True)
+    return file.getvalue().to_pybytes()
 
 
 def read_index(corpus: Path) -> list[dict[str, Any]]:
@@ -139,19 +155,43 @@ def read_index_bytes(content: bytes, path: str) -> list[dict[str, Any]]:
     Raises:
         UserError: If it is not one of ours, or damaged: pages carry checksums.
     """
-    remedy = _rebuild(path.removesuffix(f"/{INDEX_NAME}"))
     try:
-        table = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True).read()
-        # Everything, also names: a damaged footer may hold bytes that are no text.
-        rows = table.to_pylist()
+        # All of it is text by now, unless the footer is damaged.
+        return _table(content, path).to_pylist()
+    except ValueError as error:
+        raise UserError(f"{path}: cannot be read: {error}. {_rebuild_at(path)}") from error
+
+
+def _table(content: bytes, path: str, names: Sequence[str] = tuple(SCHEMA.names)) -> Any:
+    """An index from its bytes, with exactly these columns of `SCHEMA`; columns that it may lack are null.
+
+    Args:
+        content: Its bytes.
+        path: For the messages.
+        names: The columns; others are not decoded, but all are checked to be there.
+    """
+    remedy = _rebuild_at(path)
+    try:
+        file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
+        schema = file.schema_arrow
+        there = set(schema.names)
+        table = file.read([name for name in names if name in there])
     except (OSError, pa.ArrowException, ValueError, MemoryError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{path}: cannot be read: {reason}. {remedy}") from error
-    if missing := set(SCHEMA.names) - set(table.column_names):
+    if missing := set(SCHEMA.names) - there - set(RECORD_COLUMNS):
         raise UserError(f"{path}: has no column {sorted(missing)}. {remedy}")
-    if wrong := [field.name for field in SCHEMA if table.schema.field(field.name).type != field.type]:
+    known = [field for field in SCHEMA if field.name in there]
+    if wrong := [field.name for field in known if schema.field(field.name).type != field.type]:
         raise UserError(f"{path}: column '{wrong[0]}' has another type. {remedy}")
-    return rows
+    asked = pa.schema([SCHEMA.field(name) for name in names])
+    unknown = {field: pa.nulls(len(table), field.type) for field in asked if field.name not in there}
+    columns = [unknown[field] if field in unknown else table[field.name] for field in asked]
+    return pa.Table.from_arrays(columns, schema=asked)
+
+
+def _rebuild_at(path: str) -> str:
+    return _rebuild(path.removesuffix(f"/{INDEX_NAME}"))
 
 
 def _rebuild(corpus: str) -> str:
@@ -169,29 +209,60 @@ def rebuild_index(corpus: Path) -> None:
     write_index(corpus, (row for marker in read_markers(corpus) for row in shard_rows(corpus, marker)))
 
 
-def add_to_index(corpus: Path, shard: str, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Put the rows of one shard, about to be committed, into the index.
+def shard_ends(corpus: Path | Folder) -> dict[str, int]:
+    """Where the last clip of each shard ends, in bytes, by the shard's file name, as the index has it.
 
-    Rows of shards without a commit marker are dropped; rows of committed shards that the index lacks
-    (because it was lost) are rebuilt.
+    Raises:
+        UserError: If the index cannot be read.
+    """
+    folder = Folder.of(corpus)
+    content = folder.read(INDEX_NAME, limit=MAX_INDEX_BYTES)
+    table = _table(content, folder.path(INDEX_NAME), ("shard", "offset", "size"))
+    ends = pa.table({"shard": table["shard"], "end": table["offset"].to_numpy() + table["size"].to_numpy()})
+    found = ends.group_by("shard").aggregate([("end", "max")])
+    return dict(zip(found["shard"].to_pylist(), found["end_max"].to_pylist(), strict=True))
+
+
+def fold_rows(corpus: Path | Folder, stage: Path | Folder, committed: Collection[str] | None = None) -> None:
+    """Take the rows that packed shards have left into the index, and remove their files.
+
+    What the index has of shards without a commit marker is dropped; rows of committed shards that are
+    nowhere (because the index was lost) are rebuilt.
 
     Args:
         corpus: Folder of the corpus.
-        shard: File name of the shard.
-        rows: Its rows; they replace any the index has for it.
+        stage: Where the rows lie.
+        committed: Names of the committed shards; None to look.
 
     Raises:
-        UserError: If index, marker or shard cannot be read, or the operating system refuses.
+        UserError: If index, rows, marker or shard cannot be read, or the storage refuses.
     """
-    others = {f"{name}.tar" for name in committed_names(corpus)} - {shard}
-    kept = read_index(corpus) if (corpus / INDEX_NAME).exists() else []
-    kept = [row for row in kept if row["shard"] in others]
-    for lost in sorted(others - {row["shard"] for row in kept}):
-        kept.extend(shard_rows(corpus, read_marker(corpus, lost.removesuffix(".tar"))))
-    write_index(corpus, [*kept, *rows])
+    corpus, stage = Folder.of(corpus), Folder.of(stage)
+    wanted = {f"{name}.tar" for name in (committed_names(corpus) if committed is None else committed)}
+    # Rows without a commit may be of a shard that is being packed just now.
+    names = [f"{shard.removesuffix('.tar')}{ROWS_SUFFIX}" for shard in sorted(wanted)]
+    there = stage.sizes()
+    names = [name for name in names if name in there]
+    tables = {
+        f"{name.removesuffix(ROWS_SUFFIX)}.tar": _table(rows, stage.path(name))
+        for name, rows in stage.read_all(names).items()
+    }
+    kept = SCHEMA.empty_table()
+    if corpus.find(INDEX_NAME) is not None:
+        kept = _table(corpus.read(INDEX_NAME, limit=MAX_INDEX_BYTES), corpus.path(INDEX_NAME))
+        others = pc.SetLookupOptions(value_set=pa.array(sorted(wanted - tables.keys()), pa.string()))
+        kept = kept.filter(pc.call_function("is_in", [kept["shard"]], others))
+    lost = wanted - tables.keys() - set(kept["shard"].unique().to_pylist())
+    for shard in sorted(lost):
+        rows = shard_rows(corpus, read_marker(corpus, shard.removesuffix(".tar")))
+        tables[shard] = pa.Table.from_pylist(rows, schema=SCHEMA)
+    table = pa.concat_tables([kept, *(tables[shard] for shard in sorted(wanted & tables.keys()))])
+    if len(table):
+        corpus.write(INDEX_NAME, _table_bytes(table.sort_by("key").combine_chunks()))
+    stage.remove(names)
 
 
-def shard_rows(corpus: Path, marker: ShardMarker) -> list[dict[str, Any]]:
+def shard_rows(corpus: Path | Folder, marker: ShardMarker) -> list[dict[str, Any]]:
     """The rows of one committed shard, read back from its metadata members; render times are null.
 
     Raises:
@@ -202,6 +273,6 @@ def shard_rows(corpus: Path, marker: ShardMarker) -> list[dict[str, Any]]:
         try:
             meta = decode_meta(read_members(corpus, marker, clip.key, ["json"])["json"])
         except ValueError as error:
-            raise UserError(f"{corpus / marker.shard}, {clip.key}: {error}") from error
+            raise UserError(f"{Folder.of(corpus).path(marker.shard)}, {clip.key}: {error}") from error
         rows.append(index_row(marker.shard, clip, meta, record={}))
     return rows

@@ -8,7 +8,6 @@ parsing the tar. Offsets count from the start of the file to the member's conten
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,10 +17,12 @@ from pydantic import Field, ValidationError, model_validator
 
 from focuspull.dataset.clip import FrozenModel, Name, Sha256, first_problem
 from focuspull.dataset.errors import UserError
+from focuspull.dataset.storage import Folder
 
 TAR_BLOCK = 512
 MAX_MEMBER_BYTES = 1 << 28
 """Of one member: more than an image of `codec.MAX_PIXELS` takes. A marker that declares more is refused."""
+MAX_MARKER_BYTES = 1 << 28
 RecordT = TypeVar("RecordT", bound=FrozenModel)
 SHARD_NAME = re.compile(r"[A-Za-z0-9_-]+-\d{6,}")
 """Shards are named ``<split>-<number>``; other JSON files of a corpus (``corpus.json``) are not markers."""
@@ -130,19 +131,26 @@ def marker_path(corpus: Path, name: str) -> Path:
     return corpus / f"{name}.json"
 
 
-def committed_names(corpus: Path) -> list[str]:
-    """Names of all shards with a commit marker, sorted; reads no marker."""
-    return sorted(path.stem for path in corpus.glob("*.json") if SHARD_NAME.fullmatch(path.stem))
+def committed_names(corpus: Path | Folder | Iterable[str]) -> list[str]:
+    """Names of all shards with a commit marker, sorted; reads no marker.
+
+    Args:
+        corpus: The folder, or the names of the files in it.
+    """
+    names = Folder.of(corpus).sizes() if isinstance(corpus, (Path, Folder)) else corpus
+    stems = (name.removesuffix(".json") for name in names if name.endswith(".json"))
+    return sorted(stem for stem in stems if SHARD_NAME.fullmatch(stem))
 
 
-def read_marker(corpus: Path, name: str) -> ShardMarker:
+def read_marker(corpus: Path | Folder, name: str) -> ShardMarker:
     """The commit marker of one shard.
 
     Raises:
         UserError: If it is unreadable, invalid, or names another shard.
     """
-    path = marker_path(corpus, name)
-    marker = load_record(path, ShardMarker)
+    folder = Folder.of(corpus)
+    path = folder.path(f"{name}.json")
+    marker = parse_record(folder.read(f"{name}.json", limit=MAX_MARKER_BYTES), path, ShardMarker)
     if marker.name != name:
         raise UserError(
             f"{path}: is the marker of {marker.shard}, not of {name}.tar. Restore the file's name."
@@ -160,7 +168,7 @@ def read_markers(corpus: Path) -> list[ShardMarker]:
 
 
 def read_members(
-    corpus: Path, marker: ShardMarker, key: str, names: Iterable[str] | None = None
+    corpus: Path | Folder, marker: ShardMarker, key: str, names: Iterable[str] | None = None
 ) -> dict[str, bytes]:
     """Read members of one clip by their byte ranges; nothing else of the shard is read.
 
@@ -181,44 +189,9 @@ def read_members(
     wanted = list(entries) if names is None else list(names)
     if unknown := [name for name in wanted if name not in entries]:
         raise ValueError(f"{marker.shard}, {key}: has no member '{unknown[0]}'")
-    return dict(
-        zip(wanted, read_ranges(corpus / marker.shard, [entries[name] for name in wanted]), strict=True)
-    )
-
-
-def read_ranges(path: Path, entries: Iterable[MemberEntry]) -> list[bytes]:
-    """Contents of the given members of one tar.
-
-    Raises:
-        UserError: If the file cannot be read, or ends before a member does.
-    """
-    contents = []
-    try:
-        with path.open("rb", buffering=0) as file:
-            for entry in entries:
-                content = os.pread(file.fileno(), entry.size, entry.offset)
-                if len(content) != entry.size:
-                    raise UserError(
-                        f"{path}: is truncated: {entry.name} needs {entry.size} bytes at {entry.offset}, "
-                        f"{len(content)} are there. Render it again, or copy it again."
-                    )
-                contents.append(content)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}.") from error
-    return contents
-
-
-def load_record(path: Path, kind: type[RecordT]) -> RecordT:
-    """Read a stored JSON record.
-
-    Raises:
-        UserError: If it is unreadable or invalid; one line with the path and the first wrong field.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}.") from error
-    return parse_record(content, path, kind)
+    ranges = [(entry.offset, entry.offset + entry.size) for entry in (entries[name] for name in wanted)]
+    contents = Folder.of(corpus).read_ranges(marker.shard, ranges)
+    return {name: bytes(content) for name, content in zip(wanted, contents, strict=True)}
 
 
 def parse_record(content: bytes, path: Path | str, kind: type[RecordT]) -> RecordT:

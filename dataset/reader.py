@@ -26,15 +26,13 @@ from numpy.typing import NDArray
 from focuspull.dataset import codec
 from focuspull.dataset.clip import frame_member, member_names, stream_names
 from focuspull.dataset.errors import UserError
-from focuspull.dataset.index import INDEX_NAME, read_index_bytes
-from focuspull.dataset.markers import SHARD_NAME, ClipEntry, ShardMarker, parse_record
+from focuspull.dataset.index import INDEX_NAME, MAX_INDEX_BYTES, read_index_bytes
+from focuspull.dataset.markers import MAX_MARKER_BYTES, SHARD_NAME, ClipEntry, ShardMarker, parse_record
 from focuspull.dataset.storage import Folder
 
 MARKERS_KEPT = 192
 """Markers in memory at most: three groups of `focuspull.dataset.order`, about 0.4 MB for 50 clips each."""
 METAS_KEPT = 4096
-MAX_MARKER_BYTES = 1 << 28
-MAX_INDEX_BYTES = 1 << 32
 _SHA256_BYTES = 32
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from focuspull.dataset.commands import examples, natural, positive
+from focuspull.dataset.commands import above_zero, examples, natural, not_negative, positive
 from focuspull.dataset.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 QUIET_S = 30.0
 """Seconds between status lines where standard error is no terminal."""
+TIMEOUT_MIN = 60.0
+"""Far longer than a frame should take on a busy machine; a renderer that hangs costs one worker that long."""
 
 
 class _RendererError(Exception):
@@ -104,19 +106,38 @@ def _parser() -> argparse.ArgumentParser:
         "run tiny --out corpora/tiny",
         "run demo --out corpora/wide --film.width 512 --film.height 216 --workers 4",
     )
-    run.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder of the corpus")
     run.add_argument(
-        "--workers",
+        "--out", metavar="DIR", type=_place, required=True, help="folder of the corpus, or s3://..., gs://..."
+    )
+    _add_farm_options(run)
+
+    retry = add(
+        "retry",
+        _retry,
+        "render quarantined clips again; those that get done leave the quarantine",
+        "retry corpora/tiny",
+        "retry corpora/tiny --clip 17 --clip 23 --workers 1",
+        takes_spec=False,
+    )
+    retry.add_argument("folder", metavar="DIR", type=_place, help="folder of the corpus")
+    retry.add_argument(
+        "--clip",
         metavar="N",
-        type=positive,
-        help="clips rendered at a time (default: CPU cores / threads)",
+        type=natural,
+        action="append",
+        help="number of a clip, repeatable (default: all)",
     )
-    run.add_argument(
-        "--threads", metavar="N", type=positive, default=1, help="CPU threads per clip (default: 1)"
+    _add_farm_options(retry)
+
+    status = add(
+        "status",
+        _status,
+        "say where a corpus stands, also while it is rendered and from another machine",
+        "status corpora/tiny",
+        "status corpora/tiny | head -n 3",
+        takes_spec=False,
     )
-    run.add_argument(
-        "--address", metavar="A", help="of a Ray cluster, such as auto (default: Ray on this machine)"
-    )
+    status.add_argument("folder", metavar="DIR", type=_place, help="folder of the corpus")
 
     plan = add(
         "plan",
@@ -125,7 +146,7 @@ def _parser() -> argparse.ArgumentParser:
         "plan demo",
         "plan demo --out corpora/demo --splits '{train: 1000, val: 50}'",
     )
-    plan.add_argument("--out", metavar="DIR", type=Path, help="folder of the corpus, to count what is left")
+    plan.add_argument("--out", metavar="DIR", type=_place, help="folder of the corpus, to count what is left")
     plan.add_argument("--threads", metavar="N", type=positive, default=1, help="as for run (default: 1)")
 
     still = add(
@@ -157,6 +178,54 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _place(text: str) -> str:
+    """Where a corpus lies: an address such as s3://..., or a local path, which becomes absolute."""
+    return text.rstrip("/") if "://" in text else str(Path(text).absolute())
+
+
+def _add_farm_options(verb: argparse.ArgumentParser) -> None:
+    """The options of the verbs that render many clips."""
+    verb.add_argument(
+        "--workers",
+        metavar="N",
+        type=positive,
+        help="clips rendered at a time (default: CPU cores / threads)",
+    )
+    verb.add_argument(
+        "--threads", metavar="N", type=positive, default=1, help="CPU threads per clip (default: 1)"
+    )
+    verb.add_argument(
+        "--address",
+        metavar="A",
+        help="of a Ray cluster: auto, host:port or ray://host:port (default: local, Ray on this machine)",
+    )
+    verb.add_argument(
+        "--gpus",
+        metavar="N",
+        type=not_negative,
+        default=0.0,
+        help="GPUs per clip, such as 0.5 (default: 0)",
+    )
+    verb.add_argument(
+        "--memory-gib",
+        metavar="N",
+        type=above_zero,
+        help="memory per clip, GiB; more stops it (default: any)",
+    )
+    verb.add_argument(
+        "--timeout-min",
+        metavar="N",
+        type=above_zero,
+        default=TIMEOUT_MIN,
+        help=f"minutes without a frame after which a clip is stopped (default: {TIMEOUT_MIN:g})",
+    )
+    verb.add_argument(
+        "--any-versions",
+        action="store_true",
+        help="go on with a corpus that other versions have begun, and record both",
+    )
+
+
 def _overrides(extra: Sequence[str], parser: argparse.ArgumentParser, *, takes_spec: bool) -> dict[str, str]:
     """Pairs of ``--FIELD VALUE`` or ``--FIELD=VALUE`` from what argparse did not know."""
     overrides: dict[str, str] = {}
@@ -179,17 +248,40 @@ def _overrides(extra: Sequence[str], parser: argparse.ArgumentParser, *, takes_s
 
 def _run(arguments: argparse.Namespace) -> int:
     from focuspull.render.corpus import load_corpus
-    from focuspull.render.farm import StoppedError, run_corpus
 
-    loaded = load_corpus(arguments.spec, arguments.overrides)
+    return _render(arguments, load_corpus(arguments.spec, arguments.overrides), arguments.out, None)
+
+
+def _retry(arguments: argparse.Namespace) -> int:
+    from focuspull.dataset.storage import Folder
+    from focuspull.render.failures import QUARANTINE_NAME
+    from focuspull.render.ledger import load_begun
+
+    folder = Folder(arguments.folder)
+    loaded = load_begun(folder)
+    if folder.find(QUARANTINE_NAME) is None and not arguments.clip:
+        print(f"{folder.address}: no clip is quarantined")
+        return 0
+    return _render(arguments, loaded, folder.address, arguments.clip or ())
+
+
+def _render(
+    arguments: argparse.Namespace, loaded: LoadedCorpus, out: str, retry: Sequence[int] | None
+) -> int:
+    """Render what is left of a corpus, or only quarantined clips, and say how it went."""
+    from focuspull.render.failures import QUARANTINE_NAME
+    from focuspull.render.farm import Need, StoppedError, run_corpus
+
     status = _Status()
     try:
         report = run_corpus(
             loaded,
-            arguments.out,
+            out,
             workers=arguments.workers,
-            threads=arguments.threads,
+            need=Need(arguments.threads, arguments.memory_gib, arguments.timeout_min, arguments.gpus),
             address=arguments.address,
+            any_versions=arguments.any_versions,
+            retry=retry,
             progress=status.show,
         )
     except StoppedError as error:
@@ -203,11 +295,14 @@ def _run(arguments: argparse.Namespace) -> int:
     for clip in report.failed:
         log = f" (log: {clip.log})" if clip.log is not None else ""
         print(f"{clip.key}: {clip.reason}{log}", file=sys.stderr)
+    if report.num_quarantined:
+        again = f"Render them again with: focuspull-render retry {out}"
+        print(f"{out}/{QUARANTINE_NAME}: {report.num_quarantined} clips. {again}", file=sys.stderr)
     print(
-        f"{arguments.out}: {report.num_clips} of {loaded.spec.num_clips} clips in "
+        f"{out}: {report.num_clips} of {loaded.spec.num_clips} clips in "
         f"{report.num_shards} shards, {report.num_rendered} rendered by this run, {len(report.failed)} failed"
     )
-    return 1 if report.failed else 0
+    return 1 if report.failed or report.num_quarantined else 0
 
 
 class _Status:
@@ -253,15 +348,69 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
+# --- status -------------------------------------------------------------------------------------
+
+MAX_SHOWN = 20
+"""Clips being rendered that are listed one by one."""
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from focuspull.dataset.storage import Folder
+    from focuspull.render.failures import QUARANTINE_NAME
+    from focuspull.render.heartbeat import STALE_BEATS
+    from focuspull.render.status import read_status
+
+    folder = arguments.folder
+    status = read_status(Folder(folder), time.time())
+    run, now_s = status.run, status.now_s
+    if run is None:
+        print("run          none is at work")
+    else:
+        where = f"on {run.host}, process {run.pid}"
+        if status.is_live:
+            state = f"at work {where}, for {_duration(now_s - run.started_s)}, {run.workers} worker(s)"
+        elif run.ended:
+            state = f"none is at work; the last one, {where}, ended {_duration(now_s - run.beat_s)} ago"
+        else:
+            state = f"lost: no sign of life {where} for {_duration(now_s - run.beat_s)}"
+        print(f"run          {state}")
+    print(
+        f"done         {status.done} of {status.num_clips} clips: {status.committed_clips} in "
+        f"{status.committed_shards} of {status.num_shards} shards, {status.staged} staged"
+    )
+    print(f"running      {len(status.running)}")
+    for beat in status.running[:MAX_SHOWN]:
+        print(
+            f"  {beat.key}  {beat.frames} of {beat.num_frames} frames in "
+            f"{_duration(now_s - beat.started_s)}, {beat.memory_bytes / 2**30:.1f} GiB, "
+            f"attempt {beat.attempt} on {beat.host}"
+        )
+    if len(status.running) > MAX_SHOWN:
+        print(f"  and {len(status.running) - MAX_SHOWN} more")
+    print(f"failed       {status.failed} to be tried again, {len(status.lost)} without a sign of life")
+    for beat in status.lost[:MAX_SHOWN]:
+        age = _duration(now_s - beat.beat_s)
+        limit_s = STALE_BEATS * beat.every_s
+        print(f"  {beat.key}  no sign of life for {age} (limit {limit_s:.0f} s), {beat.host}")
+    again = f"; see {folder}/{QUARANTINE_NAME}, then: focuspull-render retry {folder}"
+    print(f"quarantined  {status.quarantined}{again if status.quarantined else ''}")
+    speed = ""
+    if status.clip_s is not None and status.left:
+        speed = f", {status.clip_s:.1f} s/clip, {_duration(status.left * status.clip_s)} left"
+    print(f"left         {status.left}{speed}")
+    return 0
+
+
 # --- plan, still, debug -------------------------------------------------------------------------
 
 
 def _plan(arguments: argparse.Namespace) -> int:
     import tempfile
 
+    from focuspull.dataset.storage import Folder
     from focuspull.render.backends import get_backend
+    from focuspull.render.cluster import num_cores
     from focuspull.render.corpus import load_corpus
-    from focuspull.render.farm import num_cores
     from focuspull.render.ledger import free_bytes, read_ledger, size_text
     from focuspull.render.worker import Timing
 
@@ -271,7 +420,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     left: Sequence[int] = range(spec.num_clips)
     num_committed = 0
     if arguments.out is not None:
-        ledger = read_ledger(spec, arguments.out.absolute())
+        ledger = read_ledger(spec, Folder(arguments.out))
         left, num_committed = ledger.left, len(ledger.committed)
     splits = ", ".join(f"{split} {count}" for split, count in spec.splits.items())
     shards = spec.shards()
@@ -306,8 +455,9 @@ def _plan(arguments: argparse.Namespace) -> int:
         f"{_duration(wall_s)} with {num_parallel} worker(s)"
     )
     num_bytes = len(left) * frame_bytes * film.num_frames
-    folder = (arguments.out or Path()).absolute()
-    print(f"disk      {size_text(num_bytes)}; {size_text(free_bytes(folder))} are free")
+    out = Folder(arguments.out or Path().absolute())
+    free = f"; {size_text(free_bytes(out.local))} are free" if out.is_local else ""
+    print(f"disk      {size_text(num_bytes)}{free}")
     return 0
 
 

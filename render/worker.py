@@ -6,7 +6,9 @@ whatever the child's exit status. What the child writes depends on the job alone
 count gets into a clip.
 
 Exit status of the child: 0 done, 1 the renderer's or our mistake (a traceback), 2 the user's (one line),
-3 the output cannot be written (one line). It ends by ``os._exit``, since bpy segfaults in a normal exit.
+3 the output cannot be written (one line), 4 Python is out of memory (a traceback), 5 this machine has
+another version of the renderer than the run (one line). It ends by ``os._exit``, since bpy segfaults in a
+normal exit.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import ctypes
 import os
 import resource
 import signal
-import subprocess
+import socket
 import sys
 import tempfile
 import time
@@ -25,6 +27,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
+from threading import Thread
 from typing import Literal, NoReturn
 
 import numpy as np
@@ -47,13 +50,19 @@ from focuspull.dataset.clip import (
 from focuspull.dataset.errors import UserError
 from focuspull.dataset.files import TEMPORARY_PREFIX, write_atomic
 from focuspull.dataset.shards import stage_clip
+from focuspull.dataset.storage import Folder
 from focuspull.render.backends import get_backend
 from focuspull.render.build import SKY_ID, Built, build
+from focuspull.render.child import FRAME_DONE, STILL_ALIVE, Watched, run_child
+from focuspull.render.failures import FailureClass
 from focuspull.render.frames import Frames, Image, Method, Session, View, render_frames
+from focuspull.render.heartbeat import ClipBeat, beat_s, clip_beat, read_beat, write_beat
 from focuspull.render.spec import Model, SceneSpec
 
-EXIT_BUG, EXIT_USER, EXIT_OUTPUT = 1, 2, 3
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+EXIT_BUG, EXIT_USER, EXIT_OUTPUT, EXIT_MEMORY, EXIT_VERSION = 1, 2, 3, 4, 5
+STORAGE_TRIES = 10
+"""Attempts at a file in an object store, over two minutes: an outage should not cost a rendered clip."""
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 
 
 class Job(Model):
@@ -67,10 +76,15 @@ class Job(Model):
         scene: What to render.
         files: Where the scene's files lie, by SHA-256.
         backend: Name of the renderer.
+        backend_version: Of the renderer, as the run has it; empty: whatever is here.
         variant: Of the renderer, as the run chose it once; empty: whatever works here.
         threads: CPU threads it may use.
-        folder: Absolute. Where the output, the job itself and its log go; the staging folder of a clip.
+        folder: Absolute. Where the job itself, its log and the output of a ``still`` or ``debug`` go.
+        stage: Address of the staging folder of a clip; empty: ``folder``.
         frames: Frame numbers, for ``still`` and (the first one) ``debug``.
+        attempt: Which try at this clip in its run, from 1.
+        memory_gib: Limit of resident memory of the child and its descendants; None: none.
+        timeout_min: Limit of minutes without progress, such as a frame; None: none.
     """
 
     mode: Literal["clip", "still", "debug"]
@@ -79,10 +93,15 @@ class Job(Model):
     scene: SceneSpec
     files: dict[str, Path]
     backend: str
+    backend_version: str = ""
     variant: str = ""
     threads: int = Field(ge=1)
     folder: Path
+    stage: str = ""
     frames: tuple[int, ...] = ()
+    attempt: int = Field(default=1, ge=1)
+    memory_gib: float | None = Field(default=None, gt=0)
+    timeout_min: float | None = Field(default=None, gt=0)
 
     @property
     def job_path(self) -> Path:
@@ -99,9 +118,15 @@ class Job(Model):
         """The `Timing` of a ``still``."""
         return self.folder / f"{self.key}.timing.json"
 
+    def staging(self) -> Folder:
+        """The staging folder."""
+        return Folder(self.stage or self.folder, tries=STORAGE_TRIES)
+
     def is_done(self, returncode: int) -> bool:
         """Whether a child that ended with this status has done the job: clips are judged by their marker."""
-        return (self.folder / f"{self.key}.json").exists() if self.mode == "clip" else returncode == 0
+        if self.mode == "clip":
+            return self.staging().find(f"{self.key}.json") is not None
+        return returncode == 0
 
 
 class Timing(Model):
@@ -126,18 +151,22 @@ class Ended:
         done: Whether its output is there.
         returncode: Exit status of the child; negative: the signal that killed it.
         reason: One line, the last that it printed; names the signal if it printed nothing.
+        failure: How it failed; None if it is done, or if its output cannot be written, which is not the
+            job's fault.
     """
 
     done: bool
     returncode: int
     reason: str
+    failure: FailureClass | None = None
 
 
 def spawn(job: Job) -> Ended:
     """Run a job in a child process and wait for it.
 
-    The child is killed with this process, and when this function is left by an exception. Its log is written
-    line by line, and removed again (like the job's file) if the job gets done.
+    The child is killed with this process, when it passes one of the job's limits, and when this function is
+    left by an exception. Its log is written as it comes, and removed again (like the job's file) if the job
+    gets done. While it renders a clip there is a heartbeat.
 
     Raises:
         UserError: If the job's folder cannot be written to.
@@ -152,61 +181,135 @@ def spawn(job: Job) -> Ended:
     }
     # -P: a file ``random.py`` in the user's folder must not become the module.
     command = [sys.executable, "-P", "-m", "focuspull.render.worker", str(job.job_path), str(os.getpid())]
-    reason = ""
-    # A session of its own would outlive kill -9 of this process (Popen's default is none).
-    with (
-        job.log_path.open("ab", buffering=0) as log,
-        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as child,
-    ):
-        try:
-            assert child.stdout is not None
-            for line in child.stdout:
-                reason = line.decode(errors="replace").strip() or reason
-                # On a full disk the reason still gets to the user, by the return value.
-                with contextlib.suppress(OSError):
-                    log.write(line)
-            returncode = child.wait()
-        except BaseException:
-            child.kill()
-            raise
-    done = job.is_done(returncode)
-    if done:
+    heart = _Heart(job)
+    try:
+        outcome = run_child(
+            lambda progress: [*command, str(progress)],
+            environment=environment,
+            log=job.log_path,
+            memory_bytes=None if job.memory_gib is None else job.memory_gib * 2**30,
+            timeout_s=None if job.timeout_min is None else job.timeout_min * 60,
+            look=heart.beat,
+        )
+    finally:
+        heart.stop()
+    returncode, reason = outcome.returncode, outcome.last_line
+    if job.is_done(returncode):
         job.job_path.unlink(missing_ok=True)
         job.log_path.unlink(missing_ok=True)
-    elif returncode < 0:
-        reason = f"killed by {signal.Signals(-returncode).name}" + (
-            f" after printing '{reason}'" if reason else ""
-        )
+        return Ended(True, returncode, reason)
+    after = f" after printing '{reason}'" if reason else ""
+    if outcome.exceeded == "memory":
+        used = f"{outcome.peak_memory_bytes / 2**30:.2f} GiB"
+        reason = f"took {used} of memory, {job.memory_gib:g} are allowed (--memory-gib)"
+        return Ended(False, returncode, reason, "memory")
+    if outcome.exceeded == "timeout":
+        reason = f"made no progress for {job.timeout_min:g} min (--timeout-min){after}"
+        return Ended(False, returncode, reason, "timeout")
+    if returncode < 0:
+        reason = f"killed by {signal.Signals(-returncode).name}{after}"
     elif returncode == 0:
         reason = f"ended without its output{f': {reason}' if reason else ''}"
-    return Ended(done, returncode, reason or f"exit status {returncode}")
+    return Ended(False, returncode, reason or f"exit status {returncode}", _failure(returncode))
+
+
+class _Heart:
+    """The heartbeat of a clip; of other jobs, nothing."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._stage = job.staging()
+        self._every_s = beat_s(self._stage)
+        self._started_s = time.time()
+        self._last: ClipBeat | None = None
+        self._writer: Thread | None = None
+
+    def beat(self, watched: Watched) -> None:
+        """Write the heartbeat if it is time, or the clip has got further."""
+        last, now = self._last, time.time()
+        is_new = self._stage.is_local and (last is None or last.frames != watched.frames)
+        is_due = last is None or not 0 <= now - last.beat_s < self._every_s
+        is_busy = self._writer is not None and self._writer.is_alive()
+        if self._job.mode != "clip" or not (is_new or is_due) or is_busy:
+            return
+        self._last = ClipBeat(
+            key=self._job.key,
+            attempt=self._job.attempt,
+            host=socket.gethostname(),
+            pid=watched.pid,
+            started_s=self._started_s,
+            beat_s=now,
+            frames=watched.frames,
+            num_frames=self._job.scene.film.num_frames,
+            memory_bytes=watched.memory_bytes,
+            every_s=self._every_s,
+        )
+        name = clip_beat(self._job.key)
+        if self._stage.is_local:
+            write_beat(self._stage, name, self._last)
+        else:
+            # A store that answers late must not keep the child's limits from being looked at.
+            self._writer = Thread(target=write_beat, args=(self._stage, name, self._last), daemon=True)
+            self._writer.start()
+
+    def stop(self) -> None:
+        """Remove the heartbeat, if it is not that of another attempt by now."""
+        if self._writer is not None:
+            self._writer.join()
+        name = clip_beat(self._job.key)
+        if self._last is not None and self._last.same_attempt(read_beat(self._stage, name, ClipBeat)):
+            with contextlib.suppress(UserError):
+                self._stage.remove([name])
+
+
+def _failure(returncode: int) -> FailureClass | None:
+    if returncode < 0:
+        # Nothing of ours sends SIGTERM to a child; what shuts a machine down does.
+        return "machine" if returncode == -signal.SIGTERM else "crash"
+    known: dict[int, FailureClass | None] = {
+        EXIT_USER: "scene",
+        EXIT_OUTPUT: None,
+        EXIT_MEMORY: "memory",
+        EXIT_VERSION: "machine",
+    }
+    return known.get(returncode, "error")
 
 
 def main(arguments: Sequence[str]) -> NoReturn:
     """Do a job as a process of its own, and end it.
 
     Args:
-        arguments: Path of the job; process id of the parent to die with, if there is one.
+        arguments: Path of the job; if there is a parent: its process id, to die with it, and the file
+            descriptor that progress is written to.
     """
     # Ctrl-C reaches the whole process group; what becomes of this process is its parent's business.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if len(arguments) > 1:
         _die_with(int(arguments[1]))
+    progress = int(arguments[2]) if len(arguments) > 2 else None
     status = 0
     try:
-        run(Job.model_validate_json(Path(arguments[0]).read_bytes()))
+        run(Job.model_validate_json(Path(arguments[0]).read_bytes()), progress)
+    except _VersionError as error:
+        status = _last_words(str(error), EXIT_VERSION)
     except _OutputError as error:
         status = _last_words(str(error), EXIT_OUTPUT)
     except UserError as error:
         status = _last_words(str(error), EXIT_USER)
+    except MemoryError:
+        status = _last_words(traceback.format_exc().rstrip(), EXIT_MEMORY)
     except Exception:
         status = _last_words(traceback.format_exc().rstrip(), EXIT_BUG)
     _flush()
     os._exit(status)
 
 
-def run(job: Job) -> None:
+def run(job: Job, progress: int | None = None) -> None:
     """Do a job in this process.
+
+    Args:
+        job: What to do.
+        progress: File descriptor to write a byte to for every step of a clip.
 
     Raises:
         UserError: For the user's mistakes.
@@ -215,6 +318,11 @@ def run(job: Job) -> None:
     started = time.monotonic()
     backend = get_backend(job.backend)
     version = backend.version()
+    if job.backend_version not in ("", version):
+        raise _VersionError(
+            f"{socket.gethostname()} has {backend.package} {version}, the run has {job.backend_version}. "
+            "Install that one there."
+        )
     backend.load().force_variant(job.variant)
     built = build(job.scene, job.files)
     if job.mode == "debug":
@@ -225,7 +333,7 @@ def run(job: Job) -> None:
     if job.mode == "still":
         _write_stills(job, built, session, started)
         return
-    frames = render_frames(session, built)
+    frames = render_frames(_ReportingSession(session, progress), built)
     meta = clip_meta(
         built,
         frames,
@@ -241,9 +349,14 @@ def run(job: Job) -> None:
     clip = encode_clip(
         meta, aif=frames.aif, bokeh=frames.bokeh, disparity=frames.disparity, instance=frames.instance
     )
-    record = {"render_seconds": time.monotonic() - started, "render_cpu_seconds": _cpu_s()}
+    record = {
+        "render_seconds": time.monotonic() - started,
+        "render_cpu_seconds": _cpu_s(),
+        "peak_memory_bytes": _peak_memory_bytes(),
+        "attempts": job.attempt,
+    }
     with _output(job.folder):
-        stage_clip(clip, job.folder, record=record)
+        stage_clip(clip, job.staging(), record=record)
 
 
 def _export(job: Job, built: Built) -> None:
@@ -328,6 +441,38 @@ def _finite_or_none(values: NDArray[np.float64]) -> tuple[float | None, ...]:
 
 
 @dataclass
+class _ReportingSession:
+    """A session that tells the parent process of every step; a lost parent is not its business."""
+
+    session: Session
+    progress: int | None
+    variant: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.variant = self.session.variant
+
+    def truth(self, frame: int) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
+        truth = self.session.truth(frame)
+        self._report(STILL_ALIVE)
+        return truth
+
+    def plan(self, frames: Sequence[Sequence[View]]) -> Method:
+        method = self.session.plan(frames)
+        self._report(STILL_ALIVE)
+        return method
+
+    def render(self, frame: int, views: Sequence[View]) -> list[Image]:
+        images = self.session.render(frame, views)
+        self._report(FRAME_DONE)
+        return images
+
+    def _report(self, step: bytes) -> None:
+        if self.progress is not None:
+            with contextlib.suppress(OSError):
+                os.write(self.progress, step)
+
+
+@dataclass
 class _TimedSession:
     """A session that adds up the time its light takes; ground truth is rendered of all frames in any case."""
 
@@ -384,6 +529,10 @@ def _write_stills(job: Job, built: Built, session: Session, started: float) -> N
         write_atomic(job.timing_path, canonical_json(timing.model_dump(mode="json")))
 
 
+class _VersionError(UserError):
+    """The renderer here would render other pixels than those of the other clips."""
+
+
 class _OutputError(UserError):
     """The output cannot be written, so that going on with other clips makes no sense."""
 
@@ -405,10 +554,24 @@ def _cpu_s() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
+def _peak_memory_bytes() -> int:
+    """The most memory that this process, or the largest of its ended children, had resident so far."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return max(usage.ru_maxrss for usage in usages) * (1 if sys.platform == "darwin" else 1024)
+
+
 def _die_with(parent: int) -> None:
-    """Have the kernel kill this process when its parent ends; end at once if the parent is gone already."""
+    """Have the kernel kill this process when its parent ends; end at once if the parent is gone already.
+
+    Orphans among its descendants become its children, so that it can be killed as a whole tree; and where a
+    machine runs out of memory, the kernel takes it rather than the farm.
+    """
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        libc = ctypes.CDLL(None)
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        with contextlib.suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text("500")
     if os.getppid() != parent:
         os._exit(EXIT_BUG)
 

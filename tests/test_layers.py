@@ -37,7 +37,7 @@ LEAVES = {
     "mitsuba": MITSUBA,
     "drjit": MITSUBA,
     "mitsuba_oidn": MITSUBA,
-    "ray": ("render/farm.py",),
+    "ray": ("render/cluster.py",),
     "torch": ("dataset/loader.py", *NETWORKS),
     "diffusers": NETWORKS,
     "transformers": NETWORKS,
@@ -323,7 +323,7 @@ def test_a_forbidden_import_is_found(path: str, source: str) -> None:
     [
         ("dataset/clip.py", "import numpy as np\nfrom focuspull.dataset import optics\nimport webdataset"),
         ("dataset/loader.py", "import torch"),
-        ("render/farm.py", "import ray\nfrom focuspull.dataset.shards import write_shard"),
+        ("render/cluster.py", "import ray\nfrom focuspull.dataset.shards import write_shard"),
         ("render/backends/cycles.py", "def render():\n    import bpy\n    from mathutils import Matrix"),
         ("render/backends/cycles_nodes.py", "import bpy"),
         ("render/backends/mitsuba.py", "import drjit as dr, mitsuba as mi"),

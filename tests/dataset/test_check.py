@@ -280,10 +280,11 @@ def test_fault_inside_a_clip_is_found(
 
 
 def _replace_shard(corpus: Path, forged: Clip, publish: Any) -> None:
-    """Publish a forged clip beside the corpus (its index may refuse it) and move shard and marker in."""
+    """Pack a forged clip beside the corpus (its index may refuse it) and move shard and marker in."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("focuspull.dataset.shards._row", lambda *_: None)
-        patch.setattr("focuspull.dataset.shards.add_to_index", lambda *_: None)
+        patch.setattr("focuspull.dataset.shards.rows_bytes", lambda *_: b"")
+        patch.setattr("focuspull.dataset.shards.fold_rows", lambda *_: None)
         publish(corpus / "forge", "train-000001", [forged])
     for suffix in (".tar", ".json"):
         os.replace(corpus / "forge" / f"train-000001{suffix}", corpus / f"train-000001{suffix}")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from focuspull.dataset.clip import Clip
@@ -90,3 +91,13 @@ def test_a_folder_without_shards_gets_no_index(tmp_path: Path):
     with pytest.raises(UserError, match="has no committed shard"):
         rebuild_index(tmp_path / "typo")
     assert not (tmp_path / "typo").exists()
+
+
+def test_an_index_from_before_some_cost_was_recorded_is_read(corpus: Path):
+    rows = read_index(corpus)
+    path = corpus / "index.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["attempts"]), path, write_page_checksum=True)
+    assert read_index(corpus) == [{**row, "attempts": None} for row in rows]
+    pq.write_table(pq.read_table(path).drop_columns(["split"]), path, write_page_checksum=True)
+    with pytest.raises(UserError, match=r"has no column \['split'\]"):
+        read_index(corpus)

@@ -172,3 +172,100 @@ def test_parts_of_a_local_file_come_in_the_order_asked_for(tmp_path: Path):
     (tmp_path / "f").write_bytes(bytes(range(100)))
     parts = Folder(tmp_path).read_ranges("f", [(50, 52), (0, 1), (51, 53)])
     assert [bytes(part) for part in parts] == [b"23", b"\x00", b"34"]
+
+
+@pytest.fixture(params=["local", "memory"])
+def place(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Folder]:
+    """A folder that does not exist yet, on a disk and in a store."""
+    monkeypatch.setattr(storage, "FIRST_PAUSE_S", 0.01)
+    if request.param == "local":
+        yield Folder(tmp_path / "place")
+    else:
+        yield Folder(f"memory://{tmp_path.name}/place")
+        fsspec.filesystem("memory").store.clear()
+
+
+def test_what_is_written_is_listed_found_read_and_removed(place: Folder):
+    assert (place.sizes(), place.find("a"), place.read_all(["a"])) == ({}, None, {})
+    place.write("b", b"two")
+    place.write("a", lambda file: file.write(b"one" * 5))
+    place.below("deeper").write("c", b"")
+    assert place.sizes() == {"a": 15, "b": 3}
+    assert (place.find("a"), place.find("c"), place.below("deeper").find("c")) == (15, None, 0)
+    assert place.read_all(["b", "missing", "a"]) == {"b": b"two", "a": b"one" * 5}
+    assert place.read_all(["b"]) == {"b": b"two"}
+    place.write("b", b"three")
+    assert place.read("b", limit=9) == b"three"
+    place.remove(["a", "missing"])
+    assert place.sizes() == {"b": 5}
+    assert place.create("claim", b"mine") is True
+    assert place.create("claim", b"another's") is False
+    assert place.read("claim", limit=9) == b"mine"
+
+
+def test_what_fails_while_it_is_written_leaves_what_was_there(place: Folder):
+    place.write("a", b"old")
+
+    def fail(file: Any) -> None:
+        file.write(b"half of the new")
+        raise RuntimeError("the writer broke")
+
+    with pytest.raises(RuntimeError, match="the writer broke"):
+        place.write("a", fail)
+    assert place.read_all(list(place.sizes())) == {"a": b"old"}
+
+
+class Faults:
+    """Makes puts into the store in memory fail, or lose a part of what they are given, a few times."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, faults: list[str]) -> None:
+        self.faults = faults
+        store = type(fsspec.filesystem("memory"))
+        put = store.pipe_file
+
+        def faulty(filesystem: Any, path: str, value: bytes, **options: Any) -> Any:
+            fault = self.faults.pop(0) if self.faults else ""
+            if fault == "half":
+                return put(filesystem, path, value[: len(value) // 2], **options)
+            if fault == "lost answer":
+                put(filesystem, path, value, **options)
+            if fault:
+                raise TimeoutError(fault)
+            return put(filesystem, path, value, **options)
+
+        monkeypatch.setattr(store, "pipe_file", faulty)
+
+
+@pytest.mark.parametrize("fault", ["half", "no answer", "lost answer"])
+def test_a_put_that_fails_is_tried_again(fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    waited: list[float] = []
+    place = Folder(f"memory://{tmp_path.name}", sleep=waited.append)
+    faults = Faults(monkeypatch, [fault] * 3)
+    place.write("a", b"content")
+    assert place.read("a", limit=9) == b"content"
+    assert waited == [0.5, 1.0, 2.0]
+    faults.faults = [fault] * 4
+    with pytest.raises(
+        UserError, match=r"/a: cannot be written: (7 bytes were sent, 3 arrived|.* answer)\.$"
+    ):
+        place.write("a", b"content")
+    fsspec.filesystem("memory").store.clear()
+
+
+def test_a_claim_whose_answer_was_lost_is_a_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    place = Folder(f"memory://{tmp_path.name}", sleep=lambda _: None)
+    Faults(monkeypatch, ["lost answer"])
+    assert place.create("claim", b"mine") is True
+    assert place.create("claim", b"another's") is False
+    fsspec.filesystem("memory").store.clear()
+
+
+def test_waiting_for_a_store_can_be_broken_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def stop(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    Faults(monkeypatch, ["no answer"] * 9)
+    with pytest.raises(KeyboardInterrupt):
+        Folder(f"memory://{tmp_path.name}", tries=10, sleep=stop).below("stage").write("a", b"")

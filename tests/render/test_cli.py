@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from focuspull.dataset.storage import Folder
 from focuspull.render import cli, farm
 from focuspull.render.cli import main
-from focuspull.render.corpus import load_corpus
+from focuspull.render.corpus import LoadedCorpus, load_corpus
+from focuspull.render.failures import Quarantined, write_quarantine
 from focuspull.render.farm import FailedClip, Progress, RunReport, StoppedError
+from focuspull.render.heartbeat import ClipBeat, RunBeat, write_beat
+from focuspull.render.ledger import describe_corpus
 from focuspull.render.randomize import randomize
 from focuspull.render.worker import Job, spawn
 
-VERBS = ("run", "plan", "still", "debug", "info", "list")
+VERBS = ("run", "retry", "status", "plan", "still", "debug", "info", "list")
 HEAVY = {"numpy", "pydantic", "yaml", "cv2", "pyarrow", "bpy", "mitsuba", "drjit", "ray", "torch"}
 
 
@@ -71,6 +77,10 @@ def test_help_loads_nothing_heavy_and_takes_less_than_a_second():
         ["run", "tiny", "--out", "x", "--film.width", "--seed", "3"],
         ["run", "tiny", "--out", "x", "tiny"],
         ["still", "tiny", "--out", "x", "--clip", "-1"],
+        ["run", "tiny", "--out", "x", "--memory-gib", "0"],
+        ["run", "tiny", "--out", "x", "--timeout-min", "soon"],
+        ["retry", "x", "--clip", "a"],
+        ["status"],
         ["list", "--film.width", "3"],
         ["info", "tiny"],
     ],
@@ -274,12 +284,139 @@ def test_failed_clips_are_listed_and_status_1(
     wee: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     log = tmp_path / "stage" / "clip-000001.log"
-    failed = (FailedClip("clip-000001", "killed by SIGSEGV", log), FailedClip("clip-000002", "wrong", None))
+    failed = (
+        FailedClip("clip-000001", "killed by SIGSEGV", str(log)),
+        FailedClip("clip-000002", "wrong", None),
+    )
     monkeypatch.setattr(farm, "run_corpus", lambda *_, **__: RunReport(1, 1, 1, failed))
     assert main(["run", wee, "--out", str(tmp_path)]) == 1
     output = capsys.readouterr()
     assert output.err.splitlines() == [f"clip-000001: killed by SIGSEGV (log: {log})", "clip-000002: wrong"]
     assert output.out == f"{tmp_path}: 1 of 3 clips in 1 shards, 1 rendered by this run, 2 failed\n"
+
+
+def test_quarantined_clips_are_counted_with_the_file_and_status_1(
+    wee: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(farm, "run_corpus", lambda *_, **__: RunReport(1, 1, 0, (), 2))
+    assert main(["run", wee, "--out", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == (
+        f"{tmp_path}/quarantine.jsonl: 2 clips. Render them again with: focuspull-render retry {tmp_path}\n"
+    )
+
+
+def test_retry_takes_the_spec_from_the_corpus(
+    wee: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    asked: list[tuple[object, object]] = []
+
+    def run(loaded: LoadedCorpus, out: Path, **options: object) -> RunReport:
+        asked.append((loaded.spec, options["retry"]))
+        return RunReport(3, 3, 1, ())
+
+    monkeypatch.setattr(farm, "run_corpus", run)
+    spec = load_corpus(wee, {"seed": "7"}).spec
+    (tmp_path / "corpus.json").write_bytes(describe_corpus(spec))
+    assert main(["retry", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == f"{tmp_path}: no clip is quarantined\n"
+    (tmp_path / "quarantine.jsonl").write_text("")
+    assert main(["retry", str(tmp_path)]) == 0
+    assert main(["retry", str(tmp_path), "--clip", "2", "--clip", "0"]) == 0
+    assert asked == [(spec, ()), (spec, [2, 0])]
+
+
+def test_retry_elsewhere_is_one_line_and_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["retry", str(tmp_path)]) == 2
+    assert one_line(capsys) == f"{tmp_path}/corpus.json: is not there. Give the folder that a run writes to."
+
+
+def test_status_reads_the_folder_alone(wee: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "corpus.json").write_bytes(describe_corpus(load_corpus(wee).spec))
+    assert main(["status", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "run          none is at work",
+        "done         0 of 3 clips: 0 in 0 of 3 shards, 0 staged",
+        "running      0",
+        "failed       0 to be tried again, 0 without a sign of life",
+        "quarantined  0",
+        "left         3",
+    ]
+    stage = tmp_path / "stage"
+    stage.mkdir()
+    now = time.time()
+    run = RunBeat(host="a", pid=7, started_s=now - 120, beat_s=now, workers=2, num_before=0, files={})
+    write_beat(Folder(stage), "run.beat", run)
+    for name in ("train-000000.json", "train-000000.tar"):
+        (tmp_path / name).write_text("")
+    beat = ClipBeat(
+        key="clip-000001",
+        attempt=2,
+        host="b",
+        pid=8,
+        started_s=now - 30,
+        beat_s=now,
+        frames=1,
+        num_frames=2,
+        memory_bytes=3 << 30,
+    )
+    write_beat(Folder(stage), "clip-000001.beat", beat)
+    lost = beat.model_copy(update={"key": "clip-000002", "beat_s": now - 300})
+    write_beat(Folder(stage), "clip-000002.beat", lost)
+    assert main(["status", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"left         2, 12\d\.\d s/clip, 4 min left", lines.pop())
+    assert re.fullmatch(r"  clip-000001  1 of 2 frames in 3\d s, 3\.0 GiB, attempt 2 on b", lines.pop(3))
+    assert lines == [
+        "run          at work on a, process 7, for 2 min, 2 worker(s)",
+        "done         1 of 3 clips: 1 in 1 of 3 shards, 0 staged",
+        "running      1",
+        "failed       0 to be tried again, 1 without a sign of life",
+        "  clip-000002  no sign of life for 5 min (limit 120 s), b",
+        "quarantined  0",
+    ]
+
+
+def test_status_tells_a_lost_run_from_one_that_has_ended(
+    wee: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "corpus.json").write_bytes(describe_corpus(load_corpus(wee).spec))
+    stage = tmp_path / "stage"
+    stage.mkdir()
+    clip = Quarantined(key="clip-000000", scene_sha256=None, failure="crash", reason="", attempts=3, log=None)
+    write_quarantine(tmp_path, [clip])
+    (stage / "clip-000000.log").write_text("")
+    (stage / "clip-000001.log").write_text("")
+    then = time.time() - 600
+    run = RunBeat(host="a", pid=7, started_s=then, beat_s=then, workers=2, num_before=0, files={})
+    write_beat(Folder(stage), "run.beat", run)
+    assert main(["status", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "run          lost: no sign of life on a, process 7 for 10 min"
+    file = tmp_path / "quarantine.jsonl"
+    assert lines[3:] == [
+        "failed       1 to be tried again, 0 without a sign of life",
+        f"quarantined  1; see {file}, then: focuspull-render retry {tmp_path}",
+        "left         2",
+    ]
+    write_beat(Folder(stage), "run.beat", run.model_copy(update={"ended": True}))
+    assert main(["status", str(tmp_path)]) == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first == "run          none is at work; the last one, on a, process 7, ended 10 min ago"
+
+
+def test_status_loads_neither_ray_nor_a_renderer(wee: str, tmp_path: Path):
+    (tmp_path / "corpus.json").write_bytes(describe_corpus(load_corpus(wee).spec))
+    code = (
+        "import sys; from focuspull.render.cli import main\n"
+        f"main(['status', {str(tmp_path)!r}]); print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"ray", "bpy", "mitsuba", "drjit"} & set(done.stdout.splitlines()[-1].split())
+
+
+def test_status_elsewhere_is_one_line_and_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["status", str(tmp_path)]) == 2
+    assert one_line(capsys) == f"{tmp_path}/corpus.json: is not there. Give the folder that a run writes to."
 
 
 @pytest.mark.parametrize(("signum", "status", "name"), [(2, 130, "SIGINT"), (15, 143, "SIGTERM")])

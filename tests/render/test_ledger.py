@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -9,8 +10,11 @@ from pathlib import Path
 import pytest
 
 from focuspull.dataset.errors import UserError
+from focuspull.dataset.storage import Folder
 from focuspull.render import ledger
-from focuspull.render.corpus import load_corpus
+from focuspull.render.corpus import CorpusSpec, LoadedCorpus, load_corpus
+from focuspull.render.failures import Quarantined
+from focuspull.render.heartbeat import RunBeat, write_beat
 
 
 def begin(out: Path, spec: str, **overrides: str) -> None:
@@ -83,8 +87,20 @@ def test_other_versions_are_refused(wee: str, tmp_path: Path):
     document = json.loads(path.read_bytes())
     document["versions"]["mitsuba"] = "3.0.0"
     path.write_text(json.dumps(document))
-    with pytest.raises(UserError, match=r'versions.mitsuba: "3.0.0" there, "3\.\d+\.\d+" asked'):
-        ledger.read_ledger(load_corpus(wee).spec, tmp_path)
+    spec = load_corpus(wee).spec
+    with pytest.raises(
+        UserError, match=r'other versions, .*: mitsuba: "3.0.0" there, "3\.\d+\.\d+" asked. .* --any-versions'
+    ):
+        ledger.read_ledger(spec, tmp_path)
+    # By option they are recorded, once, and the next run with them is nothing new.
+    found = ledger.read_ledger(spec, tmp_path, any_versions=True)
+    assert [versions["mitsuba"] for versions in found.other_versions] == ["3.0.0"]
+    path.write_bytes(ledger.describe_corpus(spec, found.other_versions))
+    document = json.loads(path.read_bytes())
+    assert document["versions"]["mitsuba"] == "3.0.0"
+    assert document["other_versions"] == [ledger.versions_here(spec)]
+    again = ledger.read_ledger(spec, tmp_path)
+    assert ledger.describe_corpus(spec, again.other_versions) == path.read_bytes()
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"spec": 1}', b"\xff"])
@@ -141,3 +157,68 @@ def test_a_description_that_cannot_be_read_is_one_line(wee: str, tmp_path: Path)
     (tmp_path / "corpus.json").chmod(0)
     with pytest.raises(UserError, match="cannot be read: Permission denied"):
         ledger.read_ledger(load_corpus(wee).spec, tmp_path)
+
+
+def test_what_a_folder_was_begun_with_is_read_back_with_its_files(tmp_path: Path):
+    spec, image = spec_with_a_file(tmp_path)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "corpus.json").write_bytes(ledger.describe_corpus(spec))
+    with pytest.raises(UserError, match=r"corpus\.json: no run has left word where 'bricks\.png' lies\. Run"):
+        ledger.load_begun(out)
+    (out / "stage").mkdir()
+    files = {hashlib.sha256(image.read_bytes()).hexdigest(): image}
+    beat = RunBeat(host="a", pid=1, started_s=0, beat_s=0, workers=1, num_before=0, files=files)
+    write_beat(Folder(out / "stage"), "run.beat", beat)
+    assert ledger.load_begun(out) == LoadedCorpus(spec, files)
+    image.write_bytes(b"another")
+    with pytest.raises(UserError, match=r"bricks\.png: has changed since the corpus was begun\. Put"):
+        ledger.load_begun(out)
+    image.unlink()
+    with pytest.raises(UserError, match=r"bricks\.png: cannot be read: No such file or directory\. Put"):
+        ledger.load_begun(out)
+
+
+def spec_with_a_file(folder: Path) -> tuple[CorpusSpec, Path]:
+    """A spec that names an image, and the image."""
+    image = folder / "bricks.png"
+    image.write_bytes(b"not looked into")
+    material = f"{{base_color: {{type: image, file: {image}}}}}"
+    box = f"{{name: box, role: subject, shape: {{type: sphere, radius_m: 1}}, material: {material}}}"
+    camera = "{path: {type: dolly, position_m: [0, -4, 1], look_at_m: [0, 0, 0], offset_m: [0.1, 0, 0]}}"
+    world = f"{{objects: [{box}], camera: {camera}}}"
+    path = folder / "spec.yaml"
+    path.write_text(
+        "{name: one, seed: 0, splits: {train: 1}, targets: [{k_at_1024: 8, focus: [subject]}], "
+        f"scenes: [{{family: world, world: {world}}}]}}"
+    )
+    return load_corpus(str(path)).spec, image
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[]", "is not the description of a corpus. Give the folder"),
+        ('{"spec": {}}', "spec: name: Field required"),
+        (None, "the field 'spec' has another hash than 'spec_sha256' says. Restore"),
+    ],
+)
+def test_a_description_that_is_not_what_a_run_wrote_is_one_line(
+    wee: str, tmp_path: Path, content: str | None, message: str
+):
+    begin(tmp_path, wee)
+    path = tmp_path / "corpus.json"
+    path.write_text(content or path.read_text().replace('"seed": 0', '"seed": 1'))
+    with pytest.raises(UserError) as caught:
+        ledger.read_spec(tmp_path)
+    assert str(caught.value).startswith(f"{path}: {message}") and "\n" not in str(caught.value)
+
+
+def test_reports_of_quarantined_clips_are_kept(tmp_path: Path):
+    stage = tmp_path / "stage"
+    stage.mkdir()
+    for name in ("clip-000000.log", "clip-000000.job", "clip-000001.log", "clip-000001.beat", "run.beat"):
+        (stage / name).write_text("")
+    clip = Quarantined(key="clip-000000", scene_sha256=None, failure="error", reason="", attempts=2, log=None)
+    ledger.sweep(tmp_path, ledger.Ledger(frozenset(), frozenset(), (1,), {0: clip}))
+    assert sorted(path.name for path in stage.iterdir()) == ["clip-000000.job", "clip-000000.log", "run.beat"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -19,12 +20,16 @@ import pytest
 
 from focuspull.dataset import optics
 from focuspull.dataset.clip import RendererMeta
+from focuspull.dataset.index import RECORD_COLUMNS
 from focuspull.dataset.shards import read_staged
+from focuspull.dataset.storage import Folder
 from focuspull.render.build import build
+from focuspull.render.child import Watched
 from focuspull.render.corpus import load_corpus
 from focuspull.render.frames import Frames
+from focuspull.render.heartbeat import ClipBeat, read_beat, write_beat
 from focuspull.render.randomize import randomize
-from focuspull.render.worker import EXIT_BUG, EXIT_OUTPUT, EXIT_USER, Job, clip_meta, spawn
+from focuspull.render.worker import EXIT_BUG, EXIT_OUTPUT, EXIT_USER, Job, _Heart, clip_meta, spawn
 
 RENDERER = RendererMeta(backend="none", backend_version="0", variant="none", focuspull_version="0")
 
@@ -111,6 +116,64 @@ def test_a_clip_has_the_same_bytes_again_and_with_more_threads(wee: str, tmp_pat
     assert len(contents) == 1
     record = read_staged(first.folder)["clip-000000"].marker.record
     assert 0 < record["render_seconds"] < 600 and 0 < record["render_cpu_seconds"] < 600
+
+
+@pytest.mark.mitsuba
+def test_a_clip_records_what_it_cost_and_none_of_it_is_in_its_bytes(wee: str, tmp_path: Path):
+    first = make_job(wee, tmp_path / "first")
+    third = first.model_copy(update={"attempt": 3, "folder": tmp_path / "third"})
+    assert spawn(first).done and spawn(third).done
+    record = read_staged(third.folder)["clip-000000"].marker.record
+    assert record.keys() == set(RECORD_COLUMNS)
+    assert record["attempts"] == 3
+    assert 10 << 20 < record["peak_memory_bytes"] < 100 << 30
+    assert (first.folder / "clip-000000.tar").read_bytes() == (third.folder / "clip-000000.tar").read_bytes()
+
+
+@pytest.mark.mitsuba
+def test_a_clip_that_takes_too_much_memory_or_time_is_told_by_the_option(wee: str, tmp_path: Path):
+    job = make_job(wee, tmp_path, quality__aif_samples="65536")
+    ended = spawn(job.model_copy(update={"memory_gib": 0.05}))
+    assert (ended.done, ended.returncode, ended.failure) == (False, -signal.SIGKILL, "memory")
+    assert re.fullmatch(r"took \d\.\d\d GiB of memory, 0\.05 are allowed \(--memory-gib\)", ended.reason)
+    ended = spawn(job.model_copy(update={"timeout_min": 0.02}))
+    assert (ended.done, ended.failure) == (False, "timeout")
+    assert ended.reason == "made no progress for 0.02 min (--timeout-min)"
+    # Log and job stay, the sign of life does not.
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip-000000.job", "clip-000000.log"]
+
+
+@pytest.mark.mitsuba
+def test_a_clip_shows_signs_of_life_with_its_frames(wee: str, tmp_path: Path):
+    job = make_job(wee, tmp_path, quality__aif_samples="4096")
+    seen: list[ClipBeat] = []
+    running = threading.Thread(target=spawn, args=(job.model_copy(update={"attempt": 2}),))
+    running.start()
+    while running.is_alive():
+        beat = read_beat(Folder(tmp_path), "clip-000000.beat", ClipBeat)
+        seen += [beat] if beat is not None and beat not in seen else []
+        time.sleep(0.01)
+    assert {(beat.key, beat.attempt, beat.num_frames) for beat in seen} == {("clip-000000", 2, 2)}
+    assert [beat.frames for beat in seen] == sorted(beat.frames for beat in seen)
+    assert {0, 1} <= {beat.frames for beat in seen}
+    assert all(beat.same_attempt(seen[0]) for beat in seen)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip-000000.json", "clip-000000.tar"]
+
+
+def test_the_sign_of_life_of_another_attempt_is_left_alone(wee: str, tmp_path: Path):
+    job = make_job(wee, tmp_path)
+    heart = _Heart(job)
+    heart.beat(Watched(pid=1))
+    folder, name = Folder(tmp_path), "clip-000000.beat"
+    path = tmp_path / name
+    mine = read_beat(folder, name, ClipBeat)
+    assert mine is not None
+    write_beat(folder, name, mine.model_copy(update={"host": "another"}))
+    heart.stop()
+    assert path.exists()
+    write_beat(folder, name, mine)
+    heart.stop()
+    assert not path.exists()
 
 
 @pytest.mark.mitsuba
