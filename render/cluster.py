@@ -15,9 +15,10 @@ import socket
 import tempfile
 import time
 import zipfile
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ SESSION_PREFIX = "fp-ray-"
 """Of the folders with Ray's sessions; the number of the driver's process follows."""
 CONNECT_S = 5.0
 CAPACITY_S = 5.0
-"""How often the nodes of a cluster are counted."""
+"""How often the nodes of a cluster are counted, and a Ray of our own is looked at if no task ends."""
 PARTS = ("dataset", "model", "render", "train")
 """Our packages, all that the wheel has."""
 
@@ -54,7 +55,11 @@ def ray_session(address: str | None, workers: int | None, need: Need) -> Generat
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
+    from ray._private import worker as ray_worker
     from ray.exceptions import AuthenticationError
+
+    # The end of a raylet would print the last lines of its log; what came of it the farm says in one line.
+    ray_worker.print_to_stdstream = _say_nothing
 
     if ray.is_initialized():
         yield RayExecutor(workers, need)
@@ -66,18 +71,21 @@ def ray_session(address: str | None, workers: int | None, need: Need) -> Generat
     try:
         if address in (None, "local"):
             workers = workers or max(1, num_cores() // need.threads)
-            ray.init(
+            start = partial(
+                ray.init,
                 num_cpus=workers * need.threads,
                 include_dashboard=False,
                 object_store_memory=OBJECT_STORE_BYTES,
                 _temp_dir=str(folder),
                 **quiet,
             )
+            start()
+            yield RayExecutor(workers, need, start)
         else:
             _connect_to(address)
             wheel = make_wheel(folder)
             ray.init(address=address, runtime_env={"py_modules": [str(wheel)]}, **quiet)
-        yield RayExecutor(workers, need)
+            yield RayExecutor(workers, need)
     except (ConnectionError, AuthenticationError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
         hint = "Start one with: ray start --head; if it asks for a token, set RAY_AUTH_MODE=token here too"
@@ -87,6 +95,10 @@ def ray_session(address: str | None, workers: int | None, need: Need) -> Generat
     finally:
         ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _say_nothing(*_: object, **__: object) -> None:
+    pass
 
 
 def _remove_sessions_of_killed_drivers() -> None:
@@ -114,10 +126,12 @@ class RayExecutor:
     Args:
         workers: Clips rendered at a time; None: as many as the nodes have room for, counted now and then.
         need: Of one clip.
+        start: Starts Ray again, if it is ours alone: no other node would ever join.
     """
 
     workers: int | None
     need: Need
+    start: Callable[[], object] | None = None
 
     def __post_init__(self) -> None:
         import ray
@@ -132,6 +146,10 @@ class RayExecutor:
         )
         # Without a CPU of its own: it waits for disks, and must not wait for clips.
         self._pack = ray.remote(pack_staged).options(num_cpus=0, max_retries=0)
+        self._running: set[Any] = set()
+        self._lost: set[Any] = set()
+        self._is_down = False
+        self._looked_at = time.monotonic()
         self._counted = 0
         self._counted_at = -CAPACITY_S
         if not self.capacity() and self.workers is None:
@@ -144,6 +162,10 @@ class RayExecutor:
 
     def capacity(self) -> int:
         """Clips that may be in work at a time."""
+        if self._is_down:
+            self._start_again()
+        if self._is_down:
+            return 0
         if self.workers is not None:
             return self.workers
         if time.monotonic() - self._counted_at >= CAPACITY_S:
@@ -156,24 +178,45 @@ class RayExecutor:
 
     def render(self, job_json: str) -> Any:
         """Start `render_clip`."""
-        return self._render.remote(job_json)
+        handle = self._render.remote(job_json)
+        self._running.add(handle)
+        return handle
 
     def pack(self, job_json: str) -> Any:
         """Start `pack_staged`."""
-        return self._pack.remote(job_json)
+        handle = self._pack.remote(job_json)
+        self._running.add(handle)
+        return handle
 
     def wait(self, handles: Sequence[Any], timeout_s: float) -> list[Any]:
         """Those of the tasks that have ended; waits for the first."""
         import ray
 
+        if lost := [handle for handle in handles if handle in self._lost]:
+            return lost
         ready, _ = ray.wait(list(handles), num_returns=len(handles), timeout=0)
-        return ready or ray.wait(list(handles), timeout=timeout_s)[0]
+        ready = ready or ray.wait(list(handles), timeout=timeout_s)[0]
+        if not ready and self.start is not None and time.monotonic() - self._looked_at >= CAPACITY_S:
+            # Tasks that were given to a raylet after its end wait forever.
+            self._looked_at = time.monotonic()
+            self._is_down = not any(node["Alive"] for node in ray.nodes())
+        return ready
 
     def result(self, handle: Any) -> dict[str, Any] | Lost:
         """What a task has returned; a worker process that is gone takes its child along."""
         import ray
-        from ray.exceptions import OutOfMemoryError, RayError, RayTaskError, RuntimeEnvSetupError
+        from ray.exceptions import (
+            LocalRayletDiedError,
+            OutOfMemoryError,
+            RayError,
+            RayTaskError,
+            RuntimeEnvSetupError,
+        )
 
+        self._running.discard(handle)
+        if handle in self._lost:
+            self._lost.remove(handle)
+            return Lost("Ray on this machine was killed, and has been started again", "machine")
         try:
             return ray.get(handle)
         except RayTaskError as error:
@@ -185,13 +228,32 @@ class RayExecutor:
         except RayError as error:
             # Ray ends workers of a node that is short of memory; all else is the fault of machine or network.
             failure = "memory" if isinstance(error, OutOfMemoryError) else "machine"
+            self._is_down = self._is_down or (
+                self.start is not None and isinstance(error, LocalRayletDiedError)
+            )
             return Lost(f"its Ray worker is gone ({type(error).__name__})", failure)
 
     def cancel(self, handle: Any) -> None:
         """Kill a task, whatever it does."""
         import ray
 
-        ray.cancel(handle, force=True)
+        if handle not in self._lost:
+            ray.cancel(handle, force=True)
+
+    def _start_again(self) -> None:
+        """Start Ray again, unless there are results to be fetched before. Its workers end with a raylet."""
+        import ray
+
+        running = list(self._running)
+        if self.start is None or (running and ray.wait(running, timeout=0)[0]):
+            return
+        self._lost |= self._running
+        handlers = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
+        ray.shutdown()
+        self.start()
+        for signum, handler in handlers.items():  # starting Ray has put one of its own in place
+            signal.signal(signum, handler)
+        self._is_down = False
 
 
 def _last_line(error: Exception) -> str:

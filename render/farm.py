@@ -256,6 +256,7 @@ def run_corpus(
             run.prepare()
             if ledger.left or run.complete:
                 wanted = min(workers, max(1, len(ledger.left))) if workers else None
+                stop.listen(at_once=True)  # starting Ray takes seconds, and may be left anywhere
                 with connect(address, wanted, need) as executor:
                     stop.listen()  # starting Ray has put a handler of its own in place
                     run.render(executor, far=address not in (None, "local"))
@@ -580,6 +581,7 @@ class _Stop:
 
     def __init__(self) -> None:
         self._received: int | None = None
+        self._at_once = False
         self._before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
 
     def __enter__(self) -> _Stop:
@@ -590,10 +592,16 @@ class _Stop:
         for signum, handler in self._before.items():
             signal.signal(signum, handler)
 
-    def listen(self) -> None:
-        """Put the handlers in place."""
+    def listen(self, *, at_once: bool = False) -> None:
+        """Put the handlers in place; raise `StoppedError` if a signal has come.
+
+        Args:
+            at_once: Whether the first signal raises wherever it comes, until this is called again.
+        """
+        self._at_once = at_once
         for signum in self._before:
             signal.signal(signum, self._receive)
+        self.check()
 
     def check(self) -> None:
         """Raise `StoppedError` if a signal has come."""
@@ -609,3 +617,6 @@ class _Stop:
 
     def _receive(self, signum: int, frame: object) -> None:
         self._received = signum
+        if self._at_once:
+            self._at_once = False
+            self.check()

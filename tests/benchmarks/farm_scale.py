@@ -97,10 +97,8 @@ class Calls:
     @contextmanager
     def counted(self) -> Generator[None, None, None]:
         """Have all folders counted meanwhile."""
-        original = {
-            name: getattr(Folder, name)
-            for name in ("sizes", "find", "size", "read_ranges", "read_all", "write", "create", "remove")
-        }
+        names = ("sizes", "find", "size", "read", "read_ranges", "read_all", "write", "create", "remove")
+        original = {name: getattr(Folder, name) for name in names}
 
         def wrapped(name: str) -> Callable[..., Any]:
             def call(folder: Folder, *arguments: Any, **options: Any) -> Any:
@@ -112,7 +110,7 @@ class Calls:
                     self.add("LIST", max(1, -(-len(result) // LIST_PAGE)))
                 elif name in ("find", "size"):
                     self.add("HEAD")
-                elif name == "read_ranges":
+                elif name in ("read", "read_ranges"):
                     self.add("GET")
                 elif name == "read_all":
                     self.add("GET", len(arguments[0]))
