@@ -255,9 +255,9 @@ def _renderer(name: str, weights: Path | None, device: torch.device) -> BokehRen
         renderer = get_renderer(name, **({} if weights is None else {"weights": weights}))
     except (ValueError, OSError, UserError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise UserError(
-            f"--{reason}" if reason.startswith("renderer") else f"--weights {weights}: {reason}"
-        ) from error
+        if reason.startswith("renderer"):
+            raise UserError(f"--{reason}") from error
+        raise UserError(f"--weights {weights}: {reason.removeprefix(f'{weights}: ')}") from error
     move = getattr(renderer, "to", None)
     return move(device) if move is not None else renderer
 

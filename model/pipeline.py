@@ -339,6 +339,11 @@ class AnyToBokeh:
         dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
         self.pipeline = load_pipeline(weights, dtype=dtype).to(device)
 
+    def to(self, device: str | torch.device) -> AnyToBokeh:
+        """Compute on another device; returns itself."""
+        self.pipeline = self.pipeline.to(device)
+        return self
+
     def __call__(self, aif: Tensor, disparity: Tensor, k: Tensor, focus_disparity: Tensor) -> Tensor:
         """See `focuspull.model.renderer.BokehRenderer`."""
         return self.pipeline(aif, disparity, k, focus_disparity, self.settings).frames

@@ -22,8 +22,10 @@ from numpy.typing import NDArray
 
 from focuspull.model import cli
 from focuspull.model.cli import main, progress_text
+from focuspull.model.pipeline import BokehPipeline
 from focuspull.model.renderer import RENDERERS, FrameInput, RendererEntry, get_renderer
 from focuspull.model.video import open_video
+from tests.model.networks import tiny
 
 Clip = Callable[..., Path]
 FRAMES, HEIGHT, WIDTH = 12, 48, 64
@@ -196,6 +198,38 @@ def test_a_renderer_that_streams_gets_all_frames_and_its_weights(
     assert last.aif.shape == (3, HEIGHT, WIDTH) and last.disparity.shape == (1, HEIGHT, WIDTH)
     made, source = images_of(tmp_path / "out.mp4"), images_of(tmp_path / "clip.mp4")
     assert np.abs(made - (1 - source)).mean() < 0.02
+
+
+def test_the_network_itself_refocuses_a_video(
+    tmp_path: Path, given, images_of, capsys: pytest.CaptureFixture[str]
+):
+    parts = tiny()
+    BokehPipeline.of(parts).save_pretrained(tmp_path / "weights")
+    arguments = command(given, weights=str(tmp_path / "weights"), device="cpu", quality="lossless")
+    arguments[arguments.index(f"--out={tmp_path}/out.mp4")] = f"--out={tmp_path}/out.mkv"
+    assert main(arguments) == 0
+    assert "best without weights" not in capsys.readouterr().err
+    made = images_of(tmp_path / "out.mkv")
+
+    aif = torch.from_numpy(images_of(tmp_path / "clip.mp4")).permute(0, 3, 1, 2)
+    disparity = torch.from_numpy(np.load(tmp_path / "d.npz")["disparity"])
+    renderer = get_renderer("any-to-bokeh", weights=tmp_path / "weights", device="cpu")
+    k, focus = torch.full((1, FRAMES), 6.0), torch.full((1, FRAMES), 0.8)
+    wanted = renderer(aif[None], disparity[None, :, None], k, focus)[0].permute(0, 2, 3, 1).numpy()
+    assert np.abs(made - wanted).mean() < 0.01 < np.abs(made - aif.permute(0, 2, 3, 1).numpy()).mean()
+
+
+def test_weights_of_something_else_are_one_line(tmp_path: Path, given, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "weights").mkdir()
+    assert main(command(given, weights=str(tmp_path / "weights"))) == 2
+    assert capsys.readouterr().err.startswith(
+        f"focuspull-refocus: --weights {tmp_path}/weights: is not a folder of weights, it has no "
+    )
+    (tmp_path / "weights" / "model_index.json").write_text("{")
+    assert main(command(given, weights=str(tmp_path / "weights"))) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"focuspull-refocus: --weights {tmp_path}/weights: does not load: ")
+    assert "out.mp4" not in files(tmp_path)
 
 
 def test_depth_network_from_a_folder_is_used(tmp_path: Path, given, monkeypatch):
