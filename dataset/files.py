@@ -88,7 +88,7 @@ def create_atomic(path: Path, content: bytes) -> bool:
     try:
         # Unlike a rename, a link does not replace what is there.
         os.link(temporary, path)
-        _sync_folder(path.parent)
+        _sync(path.parent)
     except FileExistsError:
         return False
     except OSError as error:
