@@ -68,7 +68,7 @@ def draw_side_by_side(
                 cv2.circle(tile, at, radius, color, thickness, cv2.LINE_AA)
     font = cv2.FONT_HERSHEY_SIMPLEX
     text_width = cv2.getTextSize(caption, font, 1.0, 1)[0][0]
-    scale = min(0.55, (size[0] - 12) / text_width)
+    scale = min(0.55, (size[0] - 18) / text_width)  # small letters are a little wider
     for color, thickness in (((0.0, 0.0, 0.0), 3), (_WHITE, 1)):
         place = 6, size[1] - 8
         cv2.putText(tiles[0], caption, place, font, scale, color, thickness, cv2.LINE_AA)
