@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import av
@@ -357,7 +358,11 @@ def test_mask_without_white_is_one_line(tmp_path: Path, given, make_clip: Clip, 
 
 def run(arguments: list[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "focuspull.model", *arguments], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "focuspull.model", *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        # What a shell starts in the background ignores Ctrl-C, and so would its children.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.default_int_handler),
     )
 
 

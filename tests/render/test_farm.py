@@ -231,8 +231,9 @@ def test_a_stopped_run_kills_its_children_and_continues_when_run_again(
     # No sign of life, and a stopped clip is no failed one.
     status = read_status(out, time.time())
     assert (status.is_live, status.running, status.lost, status.failed) == (False, (), (), 0)
-    assert status.done == 1 and (status.run is None or status.run.ended)
-    assert 1 <= run_corpus(load_corpus(wee), out, workers=1).num_rendered <= 2
+    # The clip in work may have been finished in the moment before it was to be stopped.
+    assert status.done in (1, 2) and (status.run is None or status.run.ended)
+    assert run_corpus(load_corpus(wee), out, workers=1).num_rendered == 3 - status.done
     assert shard_bytes(out) == shard_bytes(reference)
 
 
