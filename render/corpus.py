@@ -10,16 +10,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib.util import find_spec
 from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
-from pydantic.fields import FieldInfo
+from pydantic import Field, field_validator, model_validator
 
+from focuspull.dataset.documents import document_path, read_document, set_field, validated
 from focuspull.dataset.errors import UserError
 from focuspull.render.families import FamilySpec
 from focuspull.render.spec import (
@@ -191,142 +190,14 @@ def load_corpus(name_or_path: str, overrides: Mapping[str, str] | None = None) -
     Raises:
         UserError: For every mistake, with file, field, value and what to do.
     """
-    path = _spec_path(name_or_path)
-    where = path.name
-    try:
-        document = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{name_or_path}: cannot be read ({getattr(error, 'strerror', error)}). Check the path."
-        ) from None
-    except (yaml.YAMLError, ValueError) as error:  # a date such as 2024-13-45 is a bare ValueError
-        mark = getattr(error, "problem_mark", None)
-        at = f", line {mark.line + 1}" if mark else ""
-        raise UserError(
-            f"{where}{at}: is not valid YAML ({getattr(error, 'problem', error)}). Mend the line."
-        ) from None
-    if not isinstance(document, dict):
-        raise UserError(
-            f"{where}: is not a mapping of fields. Start from a shipped spec: focuspull-render list."
-        )
+    path = document_path(name_or_path, SPECS, "spec")
+    document = read_document(path, "Start from a shipped spec: focuspull-render list.")
     for field, text in (overrides or {}).items():
-        _override(document, field, text)
-    try:
-        spec = CorpusSpec.model_validate(document)
-    except ValidationError as error:
-        raise UserError(f"{where}: {explain(error, document)}") from None
+        set_field(document, field, text)
+    spec = validated(CorpusSpec, document, path.name)
     files: dict[str, Path] = {}
-    resolved = _resolve(spec.model_dump(), path.parent, files, where)
+    resolved = _resolve(spec.model_dump(), path.parent, files, path.name)
     return LoadedCorpus(CorpusSpec.model_validate(resolved), files)
-
-
-def _spec_path(name_or_path: str) -> Path:
-    if "/" in name_or_path or name_or_path.endswith((".yaml", ".yml")):
-        return Path(name_or_path)
-    shipped = sorted(p.stem for p in SPECS.glob("*.yaml"))
-    if name_or_path not in shipped:
-        near = get_close_matches(name_or_path, shipped, 1)
-        hint = (
-            f"Did you mean '{near[0]}'?"
-            if near
-            else f"Use one of {', '.join(shipped)}, or a path to a YAML file."
-        )
-        raise UserError(f"spec: '{name_or_path}' is unknown. {hint}")
-    return SPECS / f"{name_or_path}.yaml"
-
-
-def _override(document: dict[str, Any], field: str, text: str) -> None:
-    """Sets a dotted field; the schema checks name and value afterwards."""
-    try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):
-        raise UserError(f"--{field}: '{text}' is not a YAML value. Quote it.") from None
-    node: Any = document
-    *parents, last = field.split(".")
-    for name in parents:
-        if isinstance(node, list) and name.isdigit() and int(name) < len(node):
-            node = node[int(name)]
-        elif isinstance(node, dict):
-            node = node.setdefault(name, {})
-        else:
-            raise UserError(f"--{field}: there is no '{name}' to set. Use dotted names as in the spec.")
-    if isinstance(node, list) and last.isdigit() and int(last) < len(node):
-        node[int(last)] = value
-    elif isinstance(node, dict):
-        node[last] = value
-    else:
-        raise UserError(f"--{field}: there is no '{last}' to set. Use dotted names as in the spec.")
-
-
-def explain(error: ValidationError, document: Any) -> str:
-    """The first problem of a validation as one line: dotted field, what is wrong, what was found."""
-    problems = error.errors(include_url=False)
-    # A wrong key explains more than the missing one that it was meant to be.
-    first = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
-    path, names = _follow(first["loc"], document)
-    field = ".".join(path)
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        near = get_close_matches(path[-1], names, 1)
-        hint = f"Did you mean '{near[0]}'?" if near else f"Known there: {', '.join(names)}."
-        return f"unknown field '{field}'. {hint}"
-    if first["type"] == "missing":
-        return f"field '{field}' is missing. Add it."
-    if first["type"] == "value_error":
-        return f"{field}: {message}" if field else message
-    if first["type"] == "union_tag_invalid":
-        context = first.get("ctx", {})
-        tag = context["discriminator"].strip("'")
-        known = context["expected_tags"]
-        return f"field '{field}.{tag}': '{context['tag']}' is unknown. Use one of: {known}."
-    # YAML has lists where the records have tuples.
-    return f"field '{field}': {message.replace('tuple', 'list')}, got {first['input']!r}"
-
-
-def _follow(location: tuple[int | str, ...], document: Any) -> tuple[list[str], list[str]]:
-    """The dotted path of a problem, and the fields that the record it is in may have.
-
-    Pydantic puts names of union members between the fields of a location; what the document does not have
-    there is left out.
-    """
-    path: list[str] = []
-    records: list[type[BaseModel]] = [CorpusSpec]
-    parents = records
-    node = document
-    for part in location:
-        is_missing = part == location[-1] and str(part).isidentifier()
-        if isinstance(node, dict) and (part in node or is_missing):
-            parents = records
-            records = [
-                r for p in parents if part in p.model_fields for r in _records(p.model_fields[str(part)])
-            ]
-            node = node.get(part)
-        elif isinstance(node, list | tuple) and isinstance(part, int) and part < len(node):
-            node = node[part]
-        else:
-            continue
-        path.append(str(part))
-        if isinstance(node, dict):
-            kind = node.get("type", node.get("family"))
-            records = [r for r in records if kind in _kinds(r)] or records
-    return path, sorted({name for record in parents for name in record.model_fields})
-
-
-def _records(field: FieldInfo) -> list[type[BaseModel]]:
-    """The record types that a field's annotation mentions."""
-    pending, found = [field.annotation], []
-    while pending:
-        annotation = pending.pop()
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            found.append(annotation)
-        pending += getattr(annotation, "__args__", ())
-    return found
-
-
-def _kinds(record: type[BaseModel]) -> tuple[Any, ...]:
-    """The values of a record's ``type`` or ``family`` field."""
-    field = record.model_fields.get("type") or record.model_fields.get("family")
-    return getattr(field.annotation, "__args__", ()) if field else ()
 
 
 # --- Files --------------------------------------------------------------------------------------
