@@ -4,11 +4,38 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Sequence
 
 
 def examples(program: str, *commands: str) -> str:
     """The last lines of a help text: commands to copy."""
     return "examples:\n" + "\n".join(f"  {program} {command}" for command in commands)
+
+
+def overrides(extra: Sequence[str], parser: argparse.ArgumentParser, *, takes_fields: bool) -> dict[str, str]:
+    """Fields of a document, from pairs of ``--FIELD VALUE`` or ``--FIELD=VALUE`` that argparse did not know.
+
+    Args:
+        extra: What ``parse_known_args`` has left.
+        parser: Ends the program when something else is left.
+        takes_fields: Whether the verb takes any.
+
+    Returns:
+        Dotted name to YAML text.
+    """
+    found: dict[str, str] = {}
+    rest = list(extra)
+    while rest:
+        word = rest.pop(0)
+        name, equals, value = word.removeprefix("--").partition("=")
+        if not takes_fields or not word.startswith("--") or not name:
+            parser.error(f"unrecognized argument: {word}")
+        if not equals:
+            if not rest or rest[0].startswith("--"):
+                parser.error(f"argument --{name}: expected a value")
+            value = rest.pop(0)
+        found[name] = value
+    return found
 
 
 def positive(text: str) -> int:

@@ -173,19 +173,19 @@ class BokehVae(AutoencoderKLTemporalDecoder):
         shape = (batch, num_frames)
         return latents.unflatten(0, shape), tuple(skip.unflatten(0, shape) for skip in skips)
 
-    def decode_video(self, latents: Tensor, skips: Skips) -> Tensor:
+    def decode_video(self, latents: Tensor, skips: Skips | None) -> Tensor:
         """Images of a video's scaled latents.
 
         Args:
             latents: ``[B, T, 4, h, w]``.
-            skips: Of `encode_video`, of the all-in-focus frames.
+            skips: Of `encode_video`, of the all-in-focus frames; None to decode as SVD does.
 
         Returns:
             ``[B, T, 3, H, W]``, about [-1, 1].
         """
         batch, num_frames = latents.shape[:2]
         z = latents.flatten(0, 1) / self.config["scaling_factor"]
-        flat = tuple(skip.flatten(0, 1) for skip in skips)
+        flat = None if skips is None else tuple(skip.flatten(0, 1) for skip in skips)
         images = self.decode(z, num_frames, return_dict=False, skips=flat)[0]
         return images.unflatten(0, (batch, num_frames))
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from focuspull.dataset.commands import above_zero, examples, natural, not_negative, positive
+from focuspull.dataset.commands import above_zero, examples, natural, not_negative, overrides, positive
 from focuspull.dataset.errors import UserError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     arguments, extra = parser.parse_known_args(argv)
     # In two steps, since fields of the spec are options that only the spec's schema knows.
-    arguments.overrides = _overrides(extra, parser, takes_spec="spec" in arguments)
+    arguments.overrides = overrides(extra, parser, takes_fields="spec" in arguments)
     try:
         return arguments.run(arguments)
     except UserError as error:
@@ -224,23 +224,6 @@ def _add_farm_options(verb: argparse.ArgumentParser) -> None:
         action="store_true",
         help="go on with a corpus that other versions have begun, and record both",
     )
-
-
-def _overrides(extra: Sequence[str], parser: argparse.ArgumentParser, *, takes_spec: bool) -> dict[str, str]:
-    """Pairs of ``--FIELD VALUE`` or ``--FIELD=VALUE`` from what argparse did not know."""
-    overrides: dict[str, str] = {}
-    rest = list(extra)
-    while rest:
-        word = rest.pop(0)
-        name, equals, value = word.removeprefix("--").partition("=")
-        if not takes_spec or not word.startswith("--") or not name:
-            parser.error(f"unrecognized argument: {word}")
-        if not equals:
-            if not rest or rest[0].startswith("--"):
-                parser.error(f"argument --{name}: expected a value")
-            value = rest.pop(0)
-        overrides[name] = value
-    return overrides
 
 
 # --- run ----------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ LEAVES = {
     "mitsuba": MITSUBA,
     "drjit": MITSUBA,
     "mitsuba_oidn": MITSUBA,
-    "ray": ("render/cluster.py",),
+    "ray": ("render/cluster.py", "train/cluster.py"),
     "torch": ("dataset/loader.py", *NETWORKS),
     "diffusers": NETWORKS,
     "transformers": NETWORKS,

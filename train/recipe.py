@@ -8,10 +8,11 @@ process, and on several up to rounding.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from focuspull.dataset.clip import FrozenModel
 from focuspull.dataset.documents import document_path, read_document, set_field, validated
@@ -27,6 +28,7 @@ class Optimization(FrozenModel):
     """AdamW and what goes with it.
 
     Args:
+        optimizer: ``adamw``, or ``adamw8bit`` whose averages take a quarter of the memory (needs torchao).
         betas: Decay of the averages of gradient and squared gradient.
         eps: Added to the root of the latter.
         weight_decay: Decoupled, per step and unit of learning rate.
@@ -37,6 +39,7 @@ class Optimization(FrozenModel):
             beginning it is less, ``(1 + step) / (10 + step)``.
     """
 
+    optimizer: Literal["adamw", "adamw8bit"] = "adamw"
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
     eps: float = Field(default=1e-8, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
@@ -51,12 +54,14 @@ class Recipe(FrozenModel):
 
     Args:
         description: One line.
+        start: ``scratch``: freshly drawn weights. ``weights``: those of a folder that the run is given.
         preset: Size of the network, a key of `focuspull.model.presets.PRESETS`.
         unet: Options of `focuspull.model.unet.BokehUNet` that differ from the preset's.
         seed: Of weights, order of the data and all that is drawn.
         transform: What is done to every window.
         perturbation: Of the disparity in samples of stages that have some; its probability is the stage's.
-        stages: In their order.
+        stages: In the order of `focuspull.train.stages.STAGES`; what is not given of one is as there, so a
+            name alone will do.
         batch_size: Samples per optimiser step, of all processes together.
         micro_batch_size: Samples that pass a network at a time; gradients of the others are added up.
         precision: ``float32``, or ``bfloat16`` for what autocast computes with float32 weights.
@@ -65,16 +70,20 @@ class Recipe(FrozenModel):
         save_every: Steps between checkpoints.
         keep: Checkpoints to keep per stage.
         validate_every: Steps between validations.
+        validation_samples: That a validation looks at.
         log_every: Steps between lines of the log.
+        stop_above: The run ends when the running mean of the loss is this many times what it was at its
+            lowest.
     """
 
     description: str
+    start: Literal["scratch", "weights"]
     preset: str
     unet: dict[str, Any] = Field(default_factory=dict)
     seed: int = Field(default=0, ge=0)
     transform: Transform = Transform()
     perturbation: Perturbation = Perturbation()
-    stages: tuple[Stage, ...] = tuple(STAGES.values())
+    stages: tuple[Stage, ...] = Field(min_length=1)
     batch_size: int = Field(gt=0)
     micro_batch_size: int = Field(gt=0)
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -83,7 +92,14 @@ class Recipe(FrozenModel):
     save_every: int = Field(gt=0)
     keep: int = Field(default=2, gt=0)
     validate_every: int = Field(gt=0)
+    validation_samples: int = Field(default=32, gt=0)
     log_every: int = Field(default=10, gt=0)
+    stop_above: float = Field(default=10.0, gt=1, allow_inf_nan=False)
+
+    @field_validator("stages", mode="before")
+    @classmethod
+    def _filled_in(cls, given: Any) -> Any:
+        return [_filled_in(stage) for stage in given] if isinstance(given, list) else given
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -91,15 +107,23 @@ class Recipe(FrozenModel):
             raise ValueError(
                 f"batch_size: {self.batch_size} is no multiple of micro_batch_size {self.micro_batch_size}"
             )
-        before: StageName | None = None
-        for number, stage in enumerate(self.stages):
-            if stage.after != before:
-                wanted = "nothing" if before is None else f"'{before}'"
-                raise ValueError(
-                    f"stages.{number}.after: '{stage.name}' comes after {wanted}, got '{stage.after}'"
-                )
-            before = stage.name
+        order = list(STAGES)
+        for before, after in pairwise(stage.name for stage in self.stages):
+            if order.index(before) >= order.index(after):
+                raise ValueError(f"stages: '{after}' cannot come after '{before}'")
         return self
+
+    def before(self, name: StageName) -> Stage | None:
+        """The stage that one starts from; None for the first.
+
+        Raises:
+            KeyError: If the recipe has none of that name.
+        """
+        names = [stage.name for stage in self.stages]
+        if name not in names:
+            raise KeyError(name)
+        number = names.index(name)
+        return self.stages[number - 1] if number else None
 
     def stage(self, name: StageName) -> Stage:
         """The stage of a name.
@@ -108,6 +132,13 @@ class Recipe(FrozenModel):
             KeyError: If the recipe has none of it.
         """
         return {stage.name: stage for stage in self.stages}[name]
+
+
+def _filled_in(stage: Any) -> Any:
+    """What YAML gives of a stage, with the rest as in `STAGES`; as it is if that has none of its name."""
+    given = {"name": stage} if isinstance(stage, str) else stage
+    known = STAGES.get(given.get("name")) if isinstance(given, dict) else None
+    return stage if known is None else {**known.model_dump(mode="json"), **given}
 
 
 def load_recipe(name_or_path: str, overrides: Mapping[str, str] | None = None) -> Recipe:

@@ -7,6 +7,11 @@
 3. ``detail``: what latents lose. The spatial layers of the VAE's decoder and its skips learn, three frames at
    a time, towards the pixels of the rendered bokeh and their gradients.
 
+Before them, for networks that do not start from Stable Video Diffusion's weights: ``autoencoder``, in which
+the whole VAE learns to encode and decode the frames and the defocus maps. At its end the latents' scaling
+factor is set so that they have unit variance (Rombach et al., "High-resolution image synthesis with latent
+diffusion models", CVPR 2022, section G).
+
 Each starts from what the one before has learned. A `Stage` says all that distinguishes them, so there is one
 loop for all. Parameters in the group ``inert`` have no effect (`focuspull.model.unet.parameter_group`) and
 never learn.
@@ -14,7 +19,8 @@ never learn.
 
 from __future__ import annotations
 
-from typing import Literal, Self, get_args
+from collections.abc import Iterable
+from typing import Any, Literal, Self, get_args
 
 import torch
 from pydantic import Field, model_validator
@@ -28,9 +34,12 @@ from focuspull.model import vae as vae_module
 from focuspull.model.pipeline import embed_images
 from focuspull.model.presets import Parts
 from focuspull.model.unet import defocus_images, predict_x0
+from focuspull.model.vae import BokehVae
+from focuspull.train.latents import LatentCache
 from focuspull.train.losses import LOSSES, LossName
 
-StageName = Literal["geometry", "temporal", "detail"]
+StageName = Literal["autoencoder", "geometry", "temporal", "detail"]
+"""In the order in which they come."""
 Groups = tuple[unet_module.Group | vae_module.Group, ...]
 
 
@@ -51,7 +60,6 @@ class Stage(FrozenModel):
 
     Args:
         name: Also that of its checkpoints.
-        after: Stage whose checkpoint it starts from; None: the weights that training starts from.
         network: Which network learns.
         groups: Which of its parameters learn.
         num_frames: T, consecutive frames of a sample.
@@ -62,7 +70,6 @@ class Stage(FrozenModel):
     """
 
     name: StageName
-    after: StageName | None
     network: Literal["unet", "vae"]
     groups: Groups = Field(min_length=1)
     num_frames: int = Field(gt=0)
@@ -73,6 +80,8 @@ class Stage(FrozenModel):
 
     @model_validator(mode="after")
     def _fits_its_network(self) -> Self:
+        if self.name == "autoencoder" and self.network != "vae":
+            raise ValueError("network: the stage 'autoencoder' is one of the vae")
         known = set(get_args(_NETWORKS[self.network])) - {"inert"}
         if unknown := [group for group in self.groups if group not in known]:
             raise ValueError(
@@ -88,9 +97,17 @@ class Stage(FrozenModel):
 
 _NETWORKS = {"unet": unet_module.Group, "vae": vae_module.Group}
 
+AUTOENCODER = Stage(
+    name="autoencoder",
+    network="vae",
+    groups=("encoder", "decoder spatial", "decoder temporal"),
+    num_frames=3,
+    losses=(Term(loss="pixel_l1"), Term(loss="sobel_l1")),
+    learning_rate=1e-4,
+    num_steps=100_000,
+)
 GEOMETRY = Stage(
     name="geometry",
-    after=None,
     network="unet",
     groups=("mpi", "temporal"),
     num_frames=4,
@@ -100,7 +117,6 @@ GEOMETRY = Stage(
 )
 TEMPORAL = Stage(
     name="temporal",
-    after="geometry",
     network="unet",
     groups=("temporal", "blend"),
     num_frames=8,
@@ -111,7 +127,6 @@ TEMPORAL = Stage(
 )
 DETAIL = Stage(
     name="detail",
-    after="temporal",
     network="vae",
     groups=("decoder spatial", "skips"),
     num_frames=3,
@@ -119,8 +134,11 @@ DETAIL = Stage(
     learning_rate=5e-6,
     num_steps=30_000,
 )
-STAGES: dict[StageName, Stage] = {stage.name: stage for stage in (GEOMETRY, TEMPORAL, DETAIL)}
-"""Rates, frames and steps are those of the released training scripts and of their results' names."""
+STAGES: dict[StageName, Stage] = {
+    stage.name: stage for stage in (AUTOENCODER, GEOMETRY, TEMPORAL, DETAIL)
+}
+"""Rates, frames and steps of the last three are those of the released training scripts and of their results'
+names."""
 
 
 def choose_parameters(parts: Parts, stage: Stage) -> dict[str, nn.Parameter]:
@@ -147,44 +165,53 @@ def choose_parameters(parts: Parts, stage: Stage) -> dict[str, nn.Parameter]:
     return chosen
 
 
-def stage_losses(parts: Parts, stage: Stage, batch: Batch) -> dict[LossName, Tensor]:
+class Learner(nn.Module):
+    """What one process trains: a batch to the losses of a stage. Whatever wraps modules can wrap it.
+
+    Args:
+        parts: The networks; only the one that learns becomes a part of the module.
+        stage: The stage.
+        cache: Where latents of networks that do not learn are kept, see `focuspull.train.latents`.
+    """
+
+    def __init__(self, parts: Parts, stage: Stage, cache: LatentCache | None = None) -> None:
+        super().__init__()
+        self.network: nn.Module = getattr(parts, stage.network)
+        # In a tuple, or they would become parts of this module.
+        self._rest = (parts, stage, cache)
+
+    def forward(self, batch: Batch) -> dict[LossName, Tensor]:
+        """See `stage_losses`."""
+        return stage_losses(*self._rest[:2], batch, self._rest[2])
+
+
+def stage_losses(
+    parts: Parts, stage: Stage, batch: Batch, cache: LatentCache | None = None
+) -> dict[LossName, Tensor]:
     """The losses of a batch, each by its name and not yet weighted; see `total_loss`.
 
     Args:
-        parts: The networks, after `choose_parameters`; the one that learns may be wrapped.
+        parts: The networks, after `choose_parameters`.
         stage: The stage.
         batch: On the device of the networks. Height and width fit them.
+        cache: For the latents of stages in which the VAE does not learn.
 
     Returns:
         Scalars, with gradients for what learns.
     """
-    dtype = next(parts.unet.parameters()).dtype
-    with torch.no_grad():
-        aif = 2 * unit(batch.aif, dtype) - 1
-        bokeh = 2 * unit(batch.bokeh, dtype) - 1
-        config = parts.unet.config
-        defocus = defocus_images(batch.disparity, batch.focus_disparity, signed=config["signed_defocus"])
-        regions = region_ids(
-            batch.disparity[:, :, 0],
-            batch.focus_disparity,
-            num_levels=config["num_levels"],
-            exponent=config["region_exponent"],
-        )
-        aif_latents, skips = parts.vae.encode_video(aif)
-        inputs = {
-            "aif_latents": aif_latents,
-            "defocus_latents": parts.vae.encode_video(defocus.to(dtype))[0],
-            "image_embeddings": embed_images(parts.image_encoder, unit(batch.aif)).to(dtype),
-            "regions": regions,
-            "k": batch.k,
-        }
-    if stage.network == "unet":
+    if stage.name == "autoencoder":
+        target = vae_images(parts, batch)
+        latents, _ = parts.vae.encode_video(target)
+        predicted = parts.vae.decode_video(latents, None)
+    elif stage.network == "unet":
         with torch.no_grad():
-            target, _ = parts.vae.encode_video(bokeh)
+            inputs, _ = _inputs(parts, batch, cache)
+            target = _encode(parts, _images(batch.bokeh), cache)
         predicted = predict_x0(parts.unet, **inputs)
     else:
-        target = bokeh
+        target = _images(batch.bokeh)
         with torch.no_grad():
+            inputs, skips = _inputs(parts, batch)
             latents = predict_x0(parts.unet, **inputs)
         predicted = parts.vae.decode_video(latents, skips)
     return {term.loss: LOSSES[term.loss](predicted, target) for term in stage.losses}
@@ -194,3 +221,91 @@ def total_loss(stage: Stage, losses: dict[LossName, Tensor]) -> Tensor:
     """The weighted sum of `stage_losses`."""
     terms = [term.weight * losses[term.loss] for term in stage.losses]
     return torch.stack(terms).sum()
+
+
+@torch.no_grad()
+def predict(parts: Parts, batch: Batch) -> Tensor:
+    """The bokeh frames of a batch, its T frames as one window.
+
+    Args:
+        parts: The networks.
+        batch: On their device. Height and width fit them.
+
+    Returns:
+        ``[B, T, 3, H, W]`` sRGB in [0, 1], float32.
+    """
+    inputs, skips = _inputs(parts, batch)
+    images = parts.vae.decode_video(predict_x0(parts.unet, **inputs), skips)
+    return (images.float() / 2 + 0.5).clamp(0, 1)
+
+
+@torch.no_grad()
+def reconstruct(parts: Parts, batch: Batch) -> Tensor:
+    """The rendered bokeh of a batch, encoded and decoded: the best that can be had of its latents alone.
+
+    Returns:
+        ``[B, T, 3, H, W]`` sRGB in [0, 1], float32.
+    """
+    latents, _ = parts.vae.encode_video(_images(batch.bokeh))
+    return (parts.vae.decode_video(latents, None).float() / 2 + 0.5).clamp(0, 1)
+
+
+@torch.no_grad()
+def set_scaling_factor(vae: BokehVae, images: Iterable[Tensor]) -> float:
+    """Set a VAE's scaling factor so that its latents have unit variance, pooled over all components.
+
+    Args:
+        vae: The VAE.
+        images: ``[B, T, 3, H, W]`` in [-1, 1] each, what it is to encode.
+
+    Returns:
+        The factor.
+    """
+    latents = torch.cat([vae.encode_video(video)[0].flatten() for video in images])
+    factor = float(vae.config["scaling_factor"] / latents.double().std())
+    vae.register_to_config(scaling_factor=factor)
+    return factor
+
+
+def vae_images(parts: Parts, batch: Batch) -> Tensor:
+    """All that a VAE has to encode of a batch, ``[3 B, T, 3, H, W]``: both videos and the defocus."""
+    return torch.cat([_images(batch.aif), _images(batch.bokeh), _defocus(parts, batch)])
+
+
+def _inputs(parts: Parts, batch: Batch, cache: LatentCache | None = None) -> tuple[dict[str, Tensor], Any]:
+    """Keyword arguments of `predict_x0`, and the skips; None with a cache, which has none."""
+    config = parts.unet.config
+    aif = _images(batch.aif)
+    if cache is None:
+        aif_latents, skips = parts.vae.encode_video(aif)
+    else:
+        aif_latents, skips = _encode(parts, aif, cache), None
+    regions = region_ids(
+        batch.disparity[:, :, 0],
+        batch.focus_disparity,
+        num_levels=config["num_levels"],
+        exponent=config["region_exponent"],
+    )
+    inputs = {
+        "aif_latents": aif_latents,
+        "defocus_latents": _encode(parts, _defocus(parts, batch), cache),
+        "image_embeddings": embed_images(parts.image_encoder, unit(batch.aif)),
+        "regions": regions,
+        "k": batch.k,
+    }
+    return inputs, skips
+
+
+def _encode(parts: Parts, images: Tensor, cache: LatentCache | None) -> Tensor:
+    """Scaled latents ``[B, T, 4, h, w]`` of images ``[B, T, 3, H, W]``."""
+    return parts.vae.encode_video(images)[0] if cache is None else cache.encode(parts.vae, images)
+
+
+def _images(stored: Tensor) -> Tensor:
+    """Stored images, as networks take them: in [-1, 1]."""
+    return 2 * unit(stored) - 1
+
+
+def _defocus(parts: Parts, batch: Batch) -> Tensor:
+    signed = parts.unet.config["signed_defocus"]
+    return defocus_images(batch.disparity, batch.focus_disparity, signed=signed)

@@ -1,0 +1,7 @@
+"""``python -m focuspull.train``."""
+
+import sys
+
+from focuspull.train.cli import main
+
+sys.exit(main())

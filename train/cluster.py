@@ -1,0 +1,98 @@
+"""The same training on workers of a Ray cluster, through Ray Train; the only file here that imports ray.
+
+Ray Train starts the workers, makes their process group and starts all of them anew when one is lost; our
+checkpoints do the rest, so the folder of the run has to be one that all workers see. What is trained does not
+depend on how it was started.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from focuspull.dataset.errors import UserError
+from focuspull.train.recipe import Recipe
+from focuspull.train.run import RunOptions, train, trained
+from focuspull.train.stages import StageName
+
+
+def train_on_ray(
+    recipe: Recipe,
+    options: RunOptions,
+    stages: tuple[StageName, ...] | None,
+    num_workers: int,
+    address: str,
+    max_failures: int,
+) -> Path:
+    """Train on a Ray cluster.
+
+    Args:
+        recipe: The recipe.
+        options: Of the run; ``out`` and local ``data`` are seen by all workers.
+        stages: Which stages; None: all.
+        num_workers: Processes, each with a GPU unless ``options.device`` is ``cpu``.
+        address: Of the cluster; ``auto`` for the one of this machine, ``local`` to start one.
+        max_failures: How many times lost workers are replaced.
+
+    Returns:
+        As `focuspull.train.run.train` does.
+
+    Raises:
+        UserError: As there, and if there is no Ray Train or no such cluster.
+    """
+    try:
+        import ray
+        from ray.train import FailureConfig, RunConfig, ScalingConfig
+        from ray.train.torch import TorchConfig, TorchTrainer
+    except ImportError as error:
+        raise UserError(f"--ray: Ray Train is not installed ({error.name}). pip install 'ray[train]'") from error
+    try:
+        ray.init(address=address, log_to_driver=True, logging_level="warning")
+    except ConnectionError as error:
+        raise UserError(f"--ray-address {address}: no Ray cluster answers there. Start one, or give local.") from error
+    use_gpu = options.device != "cpu"
+    # Folders are seen under their full names only: workers start elsewhere.
+    here = options.model_copy(update={"out": options.out.resolve()})
+    settings = {
+        "recipe": recipe.model_dump_json(),
+        "options": here.model_dump_json(),
+        "stages": stages,
+    }
+    trainer = TorchTrainer(
+        _work,
+        train_loop_config=settings,
+        scaling_config=ScalingConfig(num_workers=num_workers, use_gpu=use_gpu),
+        torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
+        run_config=RunConfig(
+            name="ray", storage_path=str(here.out), failure_config=FailureConfig(max_failures=max_failures)
+        ),
+    )
+    try:
+        trainer.fit()
+    except Exception as error:
+        raise UserError(_line(error)) from error
+    finally:
+        ray.shutdown()
+    return trained(recipe, here, stages)
+
+
+def _work(settings: dict[str, Any]) -> None:
+    """What every worker does."""
+    train(
+        Recipe.model_validate_json(settings["recipe"]),
+        RunOptions.model_validate_json(settings["options"]),
+        settings["stages"],
+    )
+
+
+def _line(error: Exception) -> str:
+    """What a worker has said to its user, or else the last line of what has ended it."""
+    cause: BaseException | None = error
+    lines: list[str] = []
+    while cause is not None:
+        lines += [line.strip() for line in str(cause).splitlines() if line.strip()]
+        cause = cause.__cause__
+    said = [line for line in lines if "UserError: " in line]
+    if said:
+        return said[-1].partition("UserError: ")[2]
+    return f"--ray: the workers ended: {lines[-1] if lines else type(error).__name__}"
