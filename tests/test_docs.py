@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 import yaml
 
-from focuspull.render.cli import _overrides, _parser
+from focuspull.dataset.commands import overrides
+from focuspull.render.cli import _parser
 from focuspull.render.corpus import load_corpus
 from focuspull.render.failures import TRIES
 
@@ -32,7 +33,7 @@ def parsed(command: str) -> Namespace:
     assert program == "focuspull-render"
     parser = _parser()
     arguments, extra = parser.parse_known_args(words)
-    arguments.overrides = _overrides(extra, parser, takes_spec="spec" in arguments)
+    arguments.overrides = overrides(extra, parser, takes_fields="spec" in arguments)
     if "spec" in arguments and not arguments.spec.endswith(".yaml"):
         load_corpus(arguments.spec, arguments.overrides)
     return arguments

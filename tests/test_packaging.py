@@ -33,6 +33,7 @@ DISTRIBUTIONS = {
 # Declared without being imported by name, with the reason.
 NOT_IMPORTED = {
     "karellen-llvm-core": "its libLLVM is loaded by Dr.Jit through DRJIT_LIBLLVM_PATH",
+    "tensorboard": "torch.utils.tensorboard imports it",
     "focuspull": "the extra `all` is made of the others",
 }
 # Commands that do one thing, whose first argument is a file.
@@ -174,7 +175,7 @@ def _imported(folder: str) -> set[str]:
         ("dataset", {"", "train"}),  # torch, in the loader; who may import it is in test_layers.py
         ("render", {"", "render"}),
         ("model", {"", "train"}),
-        ("train", {"", "train"}),
+        ("train", {"", "train", "train-extras"}),
     ],
 )
 def test_whatever_is_imported_is_declared(folder: str, extras: set[str]) -> None:

@@ -22,12 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from pydantic import ValidationError
 from torch import Tensor
-from torch.distributed.checkpoint import FileSystemReader
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 
 from focuspull.dataset.clip import FrozenModel
 from focuspull.dataset.errors import UserError
@@ -107,7 +108,7 @@ def save_checkpoint(
             temporary.mkdir()
         _wait_for_all()
         with _quiet():
-            dcp.save(state, checkpoint_id=temporary / STATE, no_dist=not dist.is_initialized())
+            save(state, checkpoint_id=temporary / STATE, no_dist=not dist.is_initialized())
         if is_first:
             write_pipeline(temporary / PIPELINE)
             (temporary / META).write_text(checkpoint.model_dump_json(indent=1) + "\n", encoding="utf-8")
@@ -161,7 +162,7 @@ def load_state(path: Path, state: dict[str, Any]) -> None:
             )
     try:
         with _quiet():
-            dcp.load(state, checkpoint_id=path / STATE, no_dist=not dist.is_initialized())
+            load(state, checkpoint_id=path / STATE, no_dist=not dist.is_initialized())
     except CheckpointException as error:
         reason = str(_cause(error)).strip().splitlines()[0]
         raise UserError(f"{path / STATE}: cannot be read: {reason}. Use another checkpoint.") from error
@@ -190,9 +191,9 @@ def _refusals(path: Path, temporary: Path | None, folder: Path) -> Generator[Non
         cause = _cause(error) if isinstance(error, CheckpointException) else error
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
-        is_refusal = isinstance(cause, OSError) and cause.errno is not None
-        reason = os.strerror(cause.errno) if is_refusal else str(cause).strip().splitlines()[0]
-        remedy = "Free some space" if is_refusal and cause.errno == errno.ENOSPC else "Check the disk"
+        number = cause.errno if isinstance(cause, OSError) else None
+        reason = str(cause).strip().splitlines()[0] if number is None else os.strerror(number)
+        remedy = "Free some space" if number == errno.ENOSPC else "Check the disk"
         before = list(list_checkpoints(folder).values())
         last = f"the last one is {before[-1]}" if before else "there is none before it"
         raise UserError(f"{path}: cannot be written: {reason}; {last}. {remedy}, then go on.") from error

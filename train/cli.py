@@ -69,18 +69,24 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in VERBS.items():
         verb = verbs.add_parser(name, help=text, description=text, allow_abbrev=False)
         verb.set_defaults(run=_train, stage=None if name == "all" else name)
+        _add_data(verb)
         _add_run_options(verb)
+    text = "measure the stages of a run beside renderers without weights"
+    verb = verbs.add_parser("compare", help=text, description=text, allow_abbrev=False)
+    verb.set_defaults(run=_compare)
+    _add_data(verb)
+    verb.add_argument("--num-samples", type=positive, metavar="N", help="at most so many; default: all")
     return parser
 
 
-def _add_run_options(verb: argparse.ArgumentParser) -> None:
+def _add_data(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("recipe", metavar="RECIPE", help="shipped name (tiny, small, paper) or YAML file")
     verb.add_argument(
         "--data",
         action="append",
         required=True,
         metavar="SOURCE[=WEIGHT]",
-        help="corpus (folder, s3://, gs://, https://) or cards[:SPEC.yaml]; may be given several times",
+        help="corpus (folder, s3://, gs://, https://); may be given several times",
     )
     verb.add_argument(
         "--validation",
@@ -89,19 +95,29 @@ def _add_run_options(verb: argparse.ArgumentParser) -> None:
         help="corpus to measure on, its split val; default: those of --data",
     )
     verb.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="of the run")
+    verb.add_argument("--device", help="such as cpu or cuda; default: a GPU if there is one")
+
+
+def _add_run_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--init", type=Path, metavar="FOLDER", help="weights to start from")
     verb.add_argument(
         "--follow", action="store_true", help="take shards that are committed meanwhile into the next epoch"
     )
-    verb.add_argument("--device", help="such as cpu or cuda; default: a GPU if there is one")
     verb.add_argument(
         "--strategy", choices=("ddp", "fsdp"), default="ddp", help="how several processes share the work"
     )
     verb.add_argument(
-        "--num-workers", type=natural, default=2, metavar="N", help="threads that decode; default: %(default)s"
+        "--num-workers",
+        type=natural,
+        default=2,
+        metavar="N",
+        help="threads that decode; default: %(default)s",
     )
     verb.add_argument(
-        "--latents", type=Path, metavar="FOLDER", help="keep latents of frozen networks there (stages 1 and 2)"
+        "--latents",
+        type=Path,
+        metavar="FOLDER",
+        help="keep latents of frozen networks there (stages 1 and 2)",
     )
     verb.add_argument("--compile", action="store_true", help="compile the network that learns")
     verb.add_argument("--no-tensorboard", action="store_true", help="write log.jsonl only")
@@ -116,11 +132,31 @@ def _add_run_options(verb: argparse.ArgumentParser) -> None:
         "--ray", type=positive, metavar="N", help="train on N workers of a Ray cluster (Ray Train)"
     )
     verb.add_argument(
-        "--ray-address", default="auto", metavar="ADDRESS", help="of the cluster, or local; default: %(default)s"
+        "--ray-address",
+        default="auto",
+        metavar="ADDRESS",
+        help="of the cluster, or local; default: %(default)s",
     )
     verb.add_argument(
         "--max-failures", type=natural, default=3, metavar="N", help="lost workers to survive, with --ray"
     )
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from focuspull.train.compare import compare
+    from focuspull.train.data import parse_source
+    from focuspull.train.recipe import load_recipe
+    from focuspull.train.run import RunOptions
+
+    options = RunOptions(
+        out=arguments.out,
+        data=tuple(parse_source(text) for text in arguments.data),
+        validation=arguments.validation and tuple(parse_source(text) for text in arguments.validation),
+        device=arguments.device,
+    )
+    recipe = load_recipe(arguments.recipe, arguments.overrides)
+    print(compare(recipe, options, num_samples=arguments.num_samples))
+    return 0
 
 
 def _train(arguments: argparse.Namespace) -> int:

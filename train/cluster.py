@@ -7,6 +7,7 @@ depend on how it was started.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +46,15 @@ def train_on_ray(
         from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchConfig, TorchTrainer
     except ImportError as error:
-        raise UserError(f"--ray: Ray Train is not installed ({error.name}). pip install 'ray[train]'") from error
+        raise UserError(
+            f"--ray: Ray Train is not installed ({error.name}). pip install 'ray[train]'"
+        ) from error
     try:
-        ray.init(address=address, log_to_driver=True, logging_level="warning")
+        ray.init(address=address, log_to_driver=True, logging_level=logging.WARNING)
     except ConnectionError as error:
-        raise UserError(f"--ray-address {address}: no Ray cluster answers there. Start one, or give local.") from error
+        raise UserError(
+            f"--ray-address {address}: no Ray cluster answers there. Start one, or give local."
+        ) from error
     use_gpu = options.device != "cpu"
     # Folders are seen under their full names only: workers start elsewhere.
     here = options.model_copy(update={"out": options.out.resolve()})

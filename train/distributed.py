@@ -82,7 +82,7 @@ def join_world(device: str | None) -> Generator[World]:
         made = True
     try:
         shared = dist.is_initialized()
-        if kind.type == "cuda" and kind.index is None:
+        if kind.type == "cuda" and ":" not in str(kind):
             local = int(os.environ.get("LOCAL_RANK", "0")) if shared else torch.cuda.current_device()
             kind = torch.device("cuda", min(local, torch.cuda.device_count() - 1))
         if kind.type == "cuda":

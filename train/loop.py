@@ -5,8 +5,8 @@
 
 An optimiser step sees ``batch_size`` samples, ``micro_batch_size`` at a time and process, and each sample has
 the same weight in the gradient whatever the number of processes: which samples those are depends on the seed
-and the step alone. Random numbers that a network draws are seeded anew for every step, so a run that was
-killed and goes on from its last checkpoint computes what it would have computed anyway; on a CPU, bit for bit.
+and the step alone. Random numbers that a network draws are seeded anew for every step. So a run that was
+killed and goes on from its last checkpoint computes what it would have computed anyway; on a CPU to the bit.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -39,6 +39,7 @@ from focuspull.train.stages import (
     STAGES,
     Learner,
     Stage,
+    StageName,
     choose_parameters,
     predict,
     reconstruct,
@@ -135,8 +136,8 @@ class _Training:
         if job.compile:
             network.compile()
         # The VAE is frozen where it only makes latents; skips, which stage 3 needs, are too large to keep.
-        cached = job.cache is not None and stage.network == "unet"
-        self.learner = Learner(parts, stage, LatentCache(job.cache, parts.vae) if cached else None)
+        folder = job.cache if stage.network == "unet" else None
+        self.learner = Learner(parts, stage, None if folder is None else LatentCache(folder, parts.vae))
         self.flops = self._count_flops()
         bfloat16 = recipe.precision == "bfloat16"
         self.module = share(self.learner, parts, world, job.strategy, bfloat16=bfloat16)
@@ -345,7 +346,7 @@ class _Training:
         return {**state, "ema": self.ema} if self.ema else state
 
     def _resume(self, path: Path) -> None:
-        # A step that goes nowhere, for an optimiser makes its averages in its first; then all is filled in place.
+        # An optimiser makes its averages in its first step; this one goes nowhere. Then all is filled in.
         for parameter in self.chosen.values():
             parameter.grad = torch.zeros_like(parameter)
         self.optimizer.param_groups[0]["lr"] = 0.0
@@ -362,15 +363,14 @@ class _Training:
             with self._averaged():
                 self._set_scaling_factor()
         weights = gathered(dict(self.learner.network.named_parameters()) | self.ema)
-        networks = {"unet": job.parts.unet, "vae": job.parts.vae, "image_encoder": job.parts.image_encoder}
 
         def write(folder: Path) -> None:
             mine = cast(Any, self.learner.network)
             with torch.device("meta"):
                 copy = type(mine).from_config(mine.config)
             copy.load_state_dict(weights, assign=True)
-            pipeline = BokehPipeline(**{**networks, job.stage.network: copy})
-            pipeline.save_pretrained(folder)
+            whole = replace(job.parts, **{job.stage.network: copy})
+            BokehPipeline.of(whole).save_pretrained(folder)
 
         checkpoint = Checkpoint(stage=job.stage.name, step=self.step, version=job.version)
         return save_checkpoint(job.checkpoints, checkpoint, self._state(), write, keep=job.recipe.keep)
@@ -434,10 +434,7 @@ def rate_factor(optimization: Optimization, step: int, num_steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - optimization.warmup_steps) / span))
 
 
-def step_seed(seed: int, stage: str, step: int, rank: int) -> int:
+def step_seed(seed: int, stage: StageName, step: int, rank: int) -> int:
     """Seed of what networks draw in one step of one process."""
-    entropy = (seed, list(STAGES).index(cast(Any, stage)), step, rank)
+    entropy = (seed, list(STAGES).index(stage), step, rank)
     return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]) >> 1
-
-
-

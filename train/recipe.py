@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import Field, field_validator, model_validator
 
 from focuspull.dataset.clip import FrozenModel
 from focuspull.dataset.documents import document_path, read_document, set_field, validated
-from focuspull.dataset.perturb import Perturbation
+from focuspull.dataset.perturb import CORRECTED, PRESETS, Perturbation
 from focuspull.dataset.transforms import Transform
 from focuspull.train.stages import STAGES, Stage, StageName
 
@@ -59,7 +59,8 @@ class Recipe(FrozenModel):
         unet: Options of `focuspull.model.unet.BokehUNet` that differ from the preset's.
         seed: Of weights, order of the data and all that is drawn.
         transform: What is done to every window.
-        perturbation: Of the disparity in samples of stages that have some; its probability is the stage's.
+        perturbation: Of the disparity in samples of stages that have some; its probability is the stage's. A
+            key of `focuspull.dataset.perturb.PRESETS` will do.
         stages: In the order of `focuspull.train.stages.STAGES`; what is not given of one is as there, so a
             name alone will do.
         batch_size: Samples per optimiser step, of all processes together.
@@ -82,7 +83,7 @@ class Recipe(FrozenModel):
     unet: dict[str, Any] = Field(default_factory=dict)
     seed: int = Field(default=0, ge=0)
     transform: Transform = Transform()
-    perturbation: Perturbation = Perturbation()
+    perturbation: Perturbation = CORRECTED
     stages: tuple[Stage, ...] = Field(min_length=1)
     batch_size: int = Field(gt=0)
     micro_batch_size: int = Field(gt=0)
@@ -101,6 +102,13 @@ class Recipe(FrozenModel):
     def _filled_in(cls, given: Any) -> Any:
         return [_filled_in(stage) for stage in given] if isinstance(given, list) else given
 
+    @field_validator("perturbation", mode="before")
+    @classmethod
+    def _named(cls, given: Any) -> Any:
+        if isinstance(given, str) and given not in PRESETS:
+            raise ValueError(f"there is none called '{given}'; there are {', '.join(PRESETS)}")
+        return PRESETS[given] if isinstance(given, str) else given
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.batch_size % self.micro_batch_size:
@@ -108,9 +116,9 @@ class Recipe(FrozenModel):
                 f"batch_size: {self.batch_size} is no multiple of micro_batch_size {self.micro_batch_size}"
             )
         order = list(STAGES)
-        for before, after in pairwise(stage.name for stage in self.stages):
-            if order.index(before) >= order.index(after):
-                raise ValueError(f"stages: '{after}' cannot come after '{before}'")
+        for before, after in pairwise(self.stages):
+            if order.index(before.name) >= order.index(after.name):
+                raise ValueError(f"stages: '{after.name}' cannot come after '{before.name}'")
         return self
 
     def before(self, name: StageName) -> Stage | None:
@@ -136,8 +144,8 @@ class Recipe(FrozenModel):
 
 def _filled_in(stage: Any) -> Any:
     """What YAML gives of a stage, with the rest as in `STAGES`; as it is if that has none of its name."""
-    given = {"name": stage} if isinstance(stage, str) else stage
-    known = STAGES.get(given.get("name")) if isinstance(given, dict) else None
+    given: Any = {"name": stage} if isinstance(stage, str) else stage
+    known = STAGES.get(cast(Any, given.get("name"))) if isinstance(given, dict) else None
     return stage if known is None else {**known.model_dump(mode="json"), **given}
 
 

@@ -13,13 +13,18 @@ from __future__ import annotations
 
 from importlib import metadata
 from pathlib import Path
+from typing import cast
 
+import torch
 import yaml
+from torch import nn
 
 from focuspull.dataset.clip import FrozenModel
 from focuspull.dataset.errors import UserError
 from focuspull.dataset.files import write_atomic
 from focuspull.dataset.loader import Window
+from focuspull.dataset.perturb import Perturbation
+from focuspull.dataset.transforms import Transform
 from focuspull.model.pipeline import load_pipeline
 from focuspull.model.presets import Parts, build
 from focuspull.train.checkpoint import LAST, PIPELINE, list_checkpoints, read_checkpoint
@@ -32,6 +37,8 @@ from focuspull.train.track import Tracker
 from focuspull.train.validate import Validation
 
 RECIPE = "recipe.yaml"
+SCRATCH_GATE = 0.5
+"""What gates start at where there is nothing to preserve."""
 
 
 class RunOptions(FrozenModel):
@@ -117,16 +124,19 @@ def _keep_recipe(recipe: Recipe, out: Path) -> None:
     if there == given:
         return
     fields = there if isinstance(there, dict) else {}
-    field = next((name for name in given if fields.get(name) != given[name]), "fields")
+    field = next((name for name in given if fields.get(name) != given[name]), "format")
     raise UserError(
-        f"{path}: this run has another recipe, its {field} is {fields.get(field)!r}, got {given.get(field)!r}. "
-        f"Choose another --out, or give the same recipe."
+        f"{path}: this run has another recipe, its {field} is {fields.get(field)!r}, "
+        f"got {given.get(field)!r}. Choose another --out, or give the same recipe."
     )
 
 
 def _train_one(recipe: Recipe, options: RunOptions, stage: Stage, world: World) -> None:
     folder = options.out / stage.name
     perturbation = recipe.perturbation.model_copy(update={"probability": stage.perturbed})
+    transform = recipe.transform
+    if stage.crop is not None:
+        transform = Transform(size=stage.crop, crop=stage.crop, flip=transform.flip)
     version = metadata.version("focuspull")
 
     def data() -> TrainingData:
@@ -137,7 +147,7 @@ def _train_one(recipe: Recipe, options: RunOptions, stage: Stage, world: World) 
             batch_size=recipe.micro_batch_size,
             samples_per_step=recipe.batch_size,
             seed=recipe.seed,
-            transform=recipe.transform,
+            transform=transform,
             perturbation=perturbation if stage.perturbed else None,
             num_workers=options.num_workers,
             rank=world.rank,
@@ -185,7 +195,9 @@ def _starting_point(recipe: Recipe, options: RunOptions, stage: Stage) -> Parts:
                 raise UserError(
                     "--init: the recipe starts from scratch. Leave it out, or set --start weights."
                 )
-            return build(recipe.preset, seed=recipe.seed, **recipe.unet)
+            parts = build(recipe.preset, seed=recipe.seed, **recipe.unet)
+            open_paths(parts)
+            return parts
         if options.init is None:
             raise UserError(
                 "--init: the recipe starts from weights and was given none. "
@@ -203,12 +215,25 @@ def _starting_point(recipe: Recipe, options: RunOptions, stage: Stage) -> Parts:
     return _load(recipe, found[max(found)] / PIPELINE)
 
 
+@torch.no_grad()
+def open_paths(parts: Parts) -> None:
+    """Open what is closed at first, to preserve what weights know, where they know nothing.
+
+    Else K would hardly reach the U-Net for as long as its gates are nearly closed, nor detail the decoder.
+    """
+    for name, parameter in parts.unet.named_parameters():
+        if name.rpartition(".")[2].startswith("gate_"):
+            parameter.fill_(SCRATCH_GATE)
+    rng = torch.Generator().manual_seed(0)
+    for skip in parts.vae.skips:
+        weight = cast(nn.Conv2d, skip).weight
+        weight.copy_(torch.randn(weight.shape, generator=rng) * weight.shape[1] ** -0.5 / 4)
+
+
 def _load(recipe: Recipe, folder: Path) -> Parts:
     """Weights that must be of the recipe's network."""
     pipeline = load_pipeline(folder)
     parts = Parts(pipeline.unet, pipeline.vae, pipeline.image_encoder)
-    import torch
-
     with torch.device("meta"):
         wanted = build(recipe.preset, **recipe.unet)
     for name in ("unet", "vae", "image_encoder"):
@@ -218,9 +243,10 @@ def _load(recipe: Recipe, folder: Path) -> Parts:
         )
         for key in sorted(shapes.keys() | shapes_there.keys()):
             if shapes.get(key) != shapes_there.get(key):
+                there, here = shapes_there.get(key, "missing"), shapes.get(key, "in it")
                 raise UserError(
                     f"{folder}: its {name} is not that of the recipe (preset '{recipe.preset}'): {key} is "
-                    f"{shapes_there.get(key, 'missing')}, not {shapes.get(key, 'in it')}. Give fitting weights."
+                    f"{there}, not {here}. Give weights that fit."
                 )
     return parts
 
@@ -233,7 +259,7 @@ def _validations(recipe: Recipe, options: RunOptions, stage: Stage) -> dict[str,
         corpora = open_sources(options.data, "val", missing="skip")
         if not corpora:
             return {}
-    perturbations = {"val": None}
+    perturbations: dict[str, Perturbation | None] = {"val": None}
     if stage.perturbed:
         perturbations["val perturbed"] = recipe.perturbation
     return {

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from focuspull.dataset.clip import FrozenModel
 from focuspull.dataset.loader import Batch, unit
 from focuspull.dataset.mpi import region_ids
+from focuspull.dataset.transforms import Side
 from focuspull.model import unet as unet_module
 from focuspull.model import vae as vae_module
 from focuspull.model.pipeline import embed_images
@@ -63,6 +64,8 @@ class Stage(FrozenModel):
         network: Which network learns.
         groups: Which of its parameters learn.
         num_frames: T, consecutive frames of a sample.
+        crop: Height and width that its samples are cut out of the stored frames with, in place of what the
+            recipe's transform makes of them; None for that.
         perturbed: Share of samples whose disparity is perturbed.
         losses: What is minimised; of latents for the U-Net, of pixels for the VAE.
         learning_rate: Of AdamW, after the warm-up.
@@ -73,6 +76,7 @@ class Stage(FrozenModel):
     network: Literal["unet", "vae"]
     groups: Groups = Field(min_length=1)
     num_frames: int = Field(gt=0)
+    crop: tuple[Side, Side] | None = None
     perturbed: float = Field(default=0.0, ge=0, le=1)
     losses: tuple[Term, ...] = Field(min_length=1)
     learning_rate: float = Field(gt=0, allow_inf_nan=False)
@@ -134,9 +138,7 @@ DETAIL = Stage(
     learning_rate=5e-6,
     num_steps=30_000,
 )
-STAGES: dict[StageName, Stage] = {
-    stage.name: stage for stage in (AUTOENCODER, GEOMETRY, TEMPORAL, DETAIL)
-}
+STAGES: dict[StageName, Stage] = {stage.name: stage for stage in (AUTOENCODER, GEOMETRY, TEMPORAL, DETAIL)}
 """Rates, frames and steps of the last three are those of the released training scripts and of their results'
 names."""
 

@@ -3,6 +3,8 @@
     with Tracker(folder) as tracker:
         tracker.log(10, {"train/total": 0.1})
         tracker.image(10, "val/grid", path)
+
+A run that goes on from a checkpoint forgets what it had logged after it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
 """Validation: the same held-out samples every time, measured whole and in bands of K and of blur.
 
-    validation = Validation(open_sources(sources, "val"), num_frames=4, transform=recipe.transform, ...)
+    validation = Validation(corpora, num_frames=4, transform=recipe.transform, num_samples=32)
     report = validate(lambda batch: predict(parts, batch), validation)
     print(comparison_table({"network": report}))
+
+Renderers without weights are measured in the same way, through `renderer_predict`.
 """
 
 from __future__ import annotations
@@ -238,7 +240,7 @@ def _row(batch: Batch, predicted: Tensor) -> NDArray[np.uint8]:
     middle = batch.aif.shape[1] // 2
     aif, truth = (_pixels(unit(video)[0, middle]) for video in (batch.aif, batch.bokeh))
     found = _pixels(predicted[0, middle].float())
-    error = np.abs(found.astype(int) - truth).clip(0, 255 // ERROR_GAIN).astype(np.uint8) * ERROR_GAIN
+    error = (ERROR_GAIN * np.abs(found.astype(int) - truth)).clip(0, 255).astype(np.uint8)
     # Small frames are shown larger, or their captions would not fit.
     zoom = max(1, round(300 / aif.shape[1]))
     strip = np.concatenate([aif, found, truth, error], 1).repeat(zoom, 0).repeat(zoom, 1)

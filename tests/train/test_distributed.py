@@ -12,7 +12,17 @@ from torch import Tensor
 
 from focuspull.dataset.loader import Batch
 from focuspull.train.distributed import Strategy, World, gathered, join_world, share, without_sync
-from focuspull.train.stages import AUTOENCODER, DETAIL, GEOMETRY, STAGES, TEMPORAL, Learner, Stage, choose_parameters, total_loss
+from focuspull.train.stages import (
+    AUTOENCODER,
+    DETAIL,
+    GEOMETRY,
+    STAGES,
+    TEMPORAL,
+    Learner,
+    Stage,
+    choose_parameters,
+    total_loss,
+)
 from tests.model.networks import tiny
 from tests.train.test_stages import make_batch, part
 

@@ -66,8 +66,9 @@ def make_recipe(num_steps: int = 4, **changes: Any) -> Recipe:
 
 
 def options(corpus: Path, out: Path, **changes: Any) -> RunOptions:
-    given = {"out": out, "data": (parse_source(str(corpus)),), "device": "cpu", "tensorboard": False}
-    return RunOptions(**(given | {"num_workers": 0} | changes))
+    given: dict[str, Any] = {"data": (parse_source(str(corpus)),), "device": "cpu", "num_workers": 0}
+    given |= {"out": out, "tensorboard": False, **changes}
+    return RunOptions(**given)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -146,7 +147,9 @@ def test_a_run_that_is_ended_goes_on_to_the_same_bits(
     assert_same(weights(out / last), weights(undisturbed / last))
     training = [line for line in lines(out / stage / "log.jsonl") if "train/total" in line]
     expected = [line for line in lines(undisturbed / stage / "log.jsonl") if "train/total" in line]
-    assert [(x["step"], x["train/total"]) for x in training] == [(x["step"], x["train/total"]) for x in expected]
+    assert [(x["step"], x["train/total"]) for x in training] == [
+        (x["step"], x["train/total"]) for x in expected
+    ]
 
 
 def test_what_is_done_is_not_done_again(
@@ -156,7 +159,9 @@ def test_what_is_done_is_not_done_again(
         raise AssertionError("nothing is left to do")
 
     monkeypatch.setattr(loop._Training, "_one_step", refuse)
-    assert train(make_recipe(), options(corpus, undisturbed)) == undisturbed / "detail/checkpoints/last/pipeline"
+    assert (
+        train(make_recipe(), options(corpus, undisturbed)) == undisturbed / "detail/checkpoints/last/pipeline"
+    )
 
 
 def test_accumulated_passes_do_what_one_pass_does(corpus: Path, tmp_path: Path) -> None:
@@ -201,16 +206,18 @@ def test_two_processes_train_what_one_does(corpus: Path, tmp_path: Path) -> None
     assert run.returncode == 0, run.stderr
     train(recipe, options(corpus, tmp_path / "one"))
     one, two = (
-        {x["step"]: x["train/total"] for x in lines(tmp_path / n / "geometry/log.jsonl") if "train/total" in x}
+        {
+            x["step"]: x["train/total"]
+            for x in lines(tmp_path / n / "geometry/log.jsonl")
+            if "train/total" in x
+        }
         for n in ("one", "two")
     )
     assert two == pytest.approx(one, rel=1e-4)
     shutil.rmtree(tmp_path / "two/geometry/checkpoints/000004")
     train(recipe, options(corpus, tmp_path / "two"))
     three = {
-        x["step"]: x["train/total"]
-        for x in lines(tmp_path / "two/geometry/log.jsonl")
-        if "train/total" in x
+        x["step"]: x["train/total"] for x in lines(tmp_path / "two/geometry/log.jsonl") if "train/total" in x
     }
     assert three == pytest.approx(one, rel=1e-4)
 
@@ -249,7 +256,9 @@ def test_weights_of_another_network_are_refused(corpus: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(("start", "init"), [("weights", None), ("scratch", "weights")])
 def test_where_to_start_is_said_once(start: str, init: str | None, corpus: Path, tmp_path: Path) -> None:
     recipe = make_recipe(start=start)
-    assert refused(recipe, options(corpus, tmp_path / "run", init=init)).startswith("--init: the recipe starts")
+    assert refused(recipe, options(corpus, tmp_path / "run", init=init)).startswith(
+        "--init: the recipe starts"
+    )
 
 
 def test_a_run_is_continued_with_its_own_recipe(undisturbed: Path, corpus: Path) -> None:
@@ -261,7 +270,9 @@ def test_processes_that_do_not_divide_the_batch_are_refused(corpus: Path, tmp_pa
     recipe = make_recipe(batch_size=3)
     world = loop.World(0, 2, torch.device("cpu"))
     job: Any = type("Job", (), {"recipe": recipe, "stage": recipe.stages[0], "parts": None})()
-    with pytest.raises(UserError, match="batch_size: 3 is no multiple of micro_batch_size 1 times 2 processes"):
+    with pytest.raises(
+        UserError, match="batch_size: 3 is no multiple of micro_batch_size 1 times 2 processes"
+    ):
         loop._Training(job, world)
 
 
@@ -322,5 +333,3 @@ def test_every_step_stage_process_and_seed_draws_its_own_numbers() -> None:
         for rank in range(2)
     }
     assert len(seeds) == 80
-
-

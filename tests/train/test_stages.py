@@ -57,7 +57,9 @@ def make_batch(batch: int = 2, frames: int = 3, height: int = 8, width: int = 12
 def part(batch: Batch, samples: slice) -> Batch:
     """Some samples of a batch."""
     tensors = {name: value for name, value in vars(batch).items() if isinstance(value, torch.Tensor)}
-    return replace(batch, keys=batch.keys[samples], **{name: value[samples] for name, value in tensors.items()})
+    return replace(
+        batch, keys=batch.keys[samples], **{name: value[samples] for name, value in tensors.items()}
+    )
 
 
 def test_stages_are_those_of_the_paper() -> None:
