@@ -1,10 +1,9 @@
 """Lens rays through cards: bokeh of layers of which also the hidden parts are known.
 
 The ray through film point x and lens point U, ``|U| <= K``, meets what has disparity d at
-``p = x - U (d - d_f)`` of the pinhole image. On a card whose disparity is affine in p that is an affine map of
-x, so that one point of the lens sees all cards as images that are warped and then put one over the other, in
-linear light. The mean over the lens is the bokeh, with all that is seen through soft edges and around
-blurred ones.
+``p = x - U (d - d_f)`` of the pinhole image. On a card whose disparity is affine in p that is an affine map
+of x, so that one point of the lens sees all cards as images that are warped and then put one over the other,
+in linear light. The mean over the lens is the bokeh, with what is seen around and through what is blurred.
 
 As many points of the lens are used as its largest disc has pixels, up to a limit. Beyond it each stands for a
 cell of the lens, and cards are blurred by what a cell spreads before they are looked at, so that spots do not
@@ -235,7 +234,7 @@ class _Seen:
 
 
 def _shrink(radius: float, cell: float) -> float:
-    """What the points are scaled with, so that with all that is blurred besides the second moment is a disc's.
+    """What points are scaled with, so that with what is blurred besides, the second moment is that of a disc.
 
     Looking up between pixels spreads a point by 1/6 px^2 on average in each direction, and by ``|u|`` for
     shifts u below a pixel; a disc of radius r has r^2 / 4.

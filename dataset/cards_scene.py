@@ -39,7 +39,8 @@ class CardsSpec(FrozenModel):
     """Clips of cards.
 
     Args:
-        num_clips: Of each split.
+        num_clips: Of the split ``train``.
+        num_held_out: Of every other split.
         num_targets: Bokeh videos of each clip.
         width: Pixels.
         height: Pixels.
@@ -55,6 +56,7 @@ class CardsSpec(FrozenModel):
     """
 
     num_clips: int = Field(default=100_000, gt=0)
+    num_held_out: int = Field(default=32, gt=0)
     num_targets: int = Field(default=3, gt=0, le=16)
     width: int = Field(default=256, ge=16, le=4096)
     height: int = Field(default=144, ge=16, le=4096)

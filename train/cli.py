@@ -142,12 +142,22 @@ def _add_run_options(verb: argparse.ArgumentParser) -> None:
     )
 
 
+def _no_bars() -> None:
+    """Keep the libraries' progress bars, one per saved file, off standard error."""
+    import diffusers
+    import transformers
+
+    transformers.logging.disable_progress_bar()
+    diffusers.logging.disable_progress_bar()
+
+
 def _compare(arguments: argparse.Namespace) -> int:
     from focuspull.train.compare import compare
     from focuspull.train.data import parse_source
     from focuspull.train.recipe import load_recipe
     from focuspull.train.run import RunOptions
 
+    _no_bars()
     options = RunOptions(
         out=arguments.out,
         data=tuple(parse_source(text) for text in arguments.data),
@@ -164,6 +174,7 @@ def _train(arguments: argparse.Namespace) -> int:
     from focuspull.train.recipe import load_recipe
     from focuspull.train.run import RunOptions, train
 
+    _no_bars()
     recipe = load_recipe(arguments.recipe, arguments.overrides)
     options = RunOptions(
         out=arguments.out,

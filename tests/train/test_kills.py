@@ -1,0 +1,66 @@
+"""Runs that are killed, not asked: the weights in the end are those of a run that nobody touched."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.train.test_run import assert_same, corpus, make_recipe, weights
+
+__all__ = ["corpus"]
+
+NUM_KILLS = 20
+
+
+def command(recipe: Path, corpus: Path, out: Path) -> list[str]:
+    words = [sys.executable, "-m", "focuspull.train", "all", str(recipe), "--data", str(corpus)]
+    return [*words, "--device", "cpu", "--no-tensorboard", "--out", str(out)]
+
+
+def steps_done(out: Path) -> int:
+    return sum(path.read_bytes().count(b'"train/total"') for path in out.glob("*/log.jsonl"))
+
+
+@pytest.mark.slow
+def test_twenty_kills_leave_the_same_weights(corpus: Path, tmp_path: Path) -> None:
+    stages = [
+        {"name": name, "num_steps": 12, "num_frames": 2, "learning_rate": 1e-3}
+        for name in ("autoencoder", "geometry", "temporal", "detail")
+    ]
+    recipe = make_recipe(stages=stages, save_every=2, validate_every=6)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    words = command(path, corpus, tmp_path / "undisturbed")
+    assert subprocess.run(words, env=environment, check=False, capture_output=True).returncode == 0
+
+    out = tmp_path / "killed"
+    rng = random.Random(0)
+    kills = 0
+    while kills < NUM_KILLS:
+        before = steps_done(out)
+        with subprocess.Popen(
+            command(path, corpus, out), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        ) as run:
+            target, started = before + rng.randint(0, 3), time.monotonic()
+            while run.poll() is None and (steps_done(out) < target or time.monotonic() - started < 2):
+                time.sleep(0.01)
+            # Anywhere between two lines of the log: in a step, in a validation or while a checkpoint is written.
+            time.sleep(rng.uniform(0, 0.4))
+            if run.poll() is not None:
+                break
+            run.send_signal(signal.SIGKILL)
+            kills += 1
+    assert kills >= NUM_KILLS // 2, "it was done before it could be killed often enough"
+    assert subprocess.run(command(path, corpus, out), env=environment, check=False).returncode == 0
+    for stage in ("autoencoder", "geometry", "temporal", "detail"):
+        last = Path(stage) / "checkpoints/last/pipeline"
+        assert_same(weights(out / last), weights(tmp_path / "undisturbed" / last))
