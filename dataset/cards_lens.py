@@ -130,7 +130,7 @@ def lens_points(num_points: int, turn: float) -> NDArray[np.float64]:
     index = np.arange(num_points)
     angle = index * (math.pi * (3 - math.sqrt(5))) + 2 * math.pi * turn
     radius = np.sqrt((index + 0.5) / num_points)
-    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1)
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1).astype(np.float64)
 
 
 def _radii(layer: Layer, k: float, focus: float) -> tuple[float, float]:

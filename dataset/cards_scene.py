@@ -30,7 +30,7 @@ from focuspull.dataset.cards_shapes import (
 from focuspull.dataset.clip import FrozenModel
 
 GAP = 0.02
-"""Disparity between the parts of two cards."""
+"""Disparity between the parts of two cards; less where there are many."""
 EDGE_ALPHA = 0.5
 """Opacity from which a card is what is seen, in disparity and instance."""
 
@@ -167,9 +167,8 @@ class Scene:
         )
         a, b = card.slope
         plane = Plane(card.disparity.at(t) - a * x - b * y, card.slope)
-        if is_opaque:
-            return Layer(np.asarray(seen, np.float32), None, plane, m)
-        return Layer(np.ascontiguousarray(seen[..., :3]), np.ascontiguousarray(seen[..., 3]), plane, m)
+        light, alpha = (np.ascontiguousarray(part, np.float32) for part in (seen[..., :3], seen[..., -1]))
+        return Layer(light, None if is_opaque else alpha, plane, m)
 
 
 @dataclass(frozen=True)
@@ -287,7 +286,8 @@ def random_target(rng: np.random.Generator, spec: CardsSpec, scene: Scene) -> Ta
 def _random_focus(rng: np.random.Generator, scene: Scene, t: NDArray[np.int64]) -> NDArray[np.float64]:
     """Disparity ``[T]`` of something to look at."""
     what = rng.random()
-    card = scene.cards[rng.integers(1, len(scene.cards)) if len(scene.cards) > 1 else 0]
+    subjects = scene.cards[1:] or scene.cards
+    card = subjects[rng.integers(len(subjects))]
     anywhere = rng.random()
     if what > 0.85:
         return np.full(len(t), anywhere)
@@ -306,10 +306,11 @@ def _parts(rng: np.random.Generator, num_cards: int) -> list[tuple[float, float]
     """Ranges of disparity with gaps between them, the farthest first; the first is the background's."""
     far = rng.uniform(0.05, 0.35) if num_cards else 1.0
     shares = rng.uniform(0.3, 1, num_cards)
-    ends = far + (1 - far) * np.cumsum(shares) / max(shares.sum(), 1e-9)
-    starts = [far, *ends[:-1]]
-    cards = [(float(low + GAP), float(high)) for low, high in zip(starts, ends, strict=False)]
-    return [(0.0, far), *cards]
+    parts = [(0.0, far)]
+    for width in (shares * (1 - far) / max(shares.sum(), 1e-9)).tolist():
+        start = parts[-1][1]
+        parts.append((start + min(GAP, width / 4), start + width))
+    return parts
 
 
 def _random_plane(

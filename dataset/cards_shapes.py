@@ -68,9 +68,9 @@ def random_inside(rng: np.random.Generator, shape: Shape, size: int) -> NDArray[
         turns = theta / (2 * np.pi) * rng.integers(4, 10)
         radius = 1 - rng.uniform(0.25, 0.65) * np.abs(2 * (turns - np.floor(turns)) - 1)
     else:
-        radius = 1 + sum(
-            rng.uniform(-0.5, 0.5) / n * np.cos(n * theta + rng.uniform(0, 2 * np.pi)) for n in range(2, 8)
-        )
+        radius = np.ones_like(theta)
+        for n in range(2, 8):
+            radius += rng.uniform(-0.5, 0.5) / n * np.cos(n * theta + rng.uniform(0, 2 * np.pi))
     return (edge * radius / radius.max() - rho).astype(np.float32)
 
 

@@ -32,11 +32,12 @@ from pydantic import Field
 from torch import Tensor
 
 from focuspull.dataset.clip import FrozenModel
+from focuspull.dataset.corpus import Corpus
 from focuspull.dataset.errors import UserError
 from focuspull.dataset.focus import focus_mask
 from focuspull.dataset.order import Order, hashes
 from focuspull.dataset.perturb import Perturbation, perturb_disparity
-from focuspull.dataset.reader import ClipRow, CorpusReader, Sample
+from focuspull.dataset.reader import ClipRow, Sample
 from focuspull.dataset.transforms import Transform, place
 
 _log = logging.getLogger(__name__)
@@ -154,7 +155,7 @@ class Loader:
 
     def __init__(
         self,
-        corpora: Sequence[CorpusReader],
+        corpora: Sequence[Corpus],
         *,
         window: Window,
         batch_size: int,
@@ -293,7 +294,7 @@ class _Samples:
 
     def __init__(
         self,
-        corpora: Sequence[CorpusReader],
+        corpora: Sequence[Corpus],
         window: Window,
         seed: int,
         weights: Sequence[float] | None,

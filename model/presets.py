@@ -106,6 +106,8 @@ PRESETS: dict[str, Preset] = {
     ),
     "mini": Preset(
         unet={
+            "in_channels": 24,
+            "out_channels": 12,
             "block_out_channels": (64, 128),
             "down_block_types": ("CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"),
             "up_block_types": ("UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal"),
@@ -119,6 +121,8 @@ PRESETS: dict[str, Preset] = {
             "block_out_channels": (64, 64, 64),
             "down_block_types": ("DownEncoderBlock2D",) * 3,
             "layers_per_block": 2,
+            # With 4, as in Stable Video Diffusion, pictures as small as those it is for lose too much.
+            "latent_channels": 12,
             "sample_size": 64,
         },
         image_encoder={

@@ -86,7 +86,7 @@ def _add_data(verb: argparse.ArgumentParser) -> None:
         action="append",
         required=True,
         metavar="SOURCE[=WEIGHT]",
-        help="corpus (folder, s3://, gs://, https://); may be given several times",
+        help="corpus (folder, s3://, gs://, https://), or cards[:SPEC.yaml]; may be given several times",
     )
     verb.add_argument(
         "--validation",
@@ -147,8 +147,8 @@ def _no_bars() -> None:
     import diffusers
     import transformers
 
-    transformers.logging.disable_progress_bar()
-    diffusers.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
+    diffusers.utils.logging.disable_progress_bar()
 
 
 def _compare(arguments: argparse.Namespace) -> int:

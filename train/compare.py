@@ -46,9 +46,7 @@ def compare(recipe: Recipe, options: RunOptions, *, num_samples: int | None = No
         folder = options.out / stage.name / "checkpoints" / LAST / PIPELINE
         if stage.name != "autoencoder" and folder.exists():
             pipeline = load_pipeline(folder)
-            systems[stage.name] = _network(
-                Parts(pipeline.unet, pipeline.vae, pipeline.image_encoder), device
-            )
+            systems[stage.name] = _network(Parts(pipeline.unet, pipeline.vae, pipeline.image_encoder), device)
     if len(systems) == len(BASELINES):
         raise UserError(f"{options.out}: has no trained stage. Train first: focuspull-train all")
     corpora = open_sources(options.validation or options.data, "val")
@@ -62,9 +60,7 @@ def compare(recipe: Recipe, options: RunOptions, *, num_samples: int | None = No
             perturbation=perturbation,
             seed=recipe.seed,
         )
-        reports: dict[str, Report] = {
-            name: validate(system, validation) for name, system in systems.items()
-        }
+        reports: dict[str, Report] = {name: validate(system, validation) for name, system in systems.items()}
         tables.append(f"{title}, {len(validation)} samples:\n\n{comparison_table(reports)}")
     return "\n\n".join(tables)
 

@@ -9,47 +9,40 @@ epoch ends before its last optimiser step that would not be full; what is left o
 epoch, as the order does. One with less than a step is gone through again until it has one. With weights an
 epoch has as many samples as its corpora have items, drawn by weight.
 
-While a corpus is rendered its index lags behind, so its shards are found by their commit markers, which are
-all read when an epoch begins. Of an https server, which cannot be listed, only what is in the index is found.
+An epoch begins by reading the markers of all its shards, in every process.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 import torch.distributed as dist
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
-from focuspull.dataset.cards import is_cards, open_cards
+from focuspull.dataset.cards import is_cards
 from focuspull.dataset.clip import FrozenModel
 from focuspull.dataset.corpus import Corpus
 from focuspull.dataset.errors import UserError
 from focuspull.dataset.files import create_atomic
 from focuspull.dataset.loader import Batch, Loader, Window
-from focuspull.dataset.markers import committed_names
 from focuspull.dataset.order import hashes
 from focuspull.dataset.perturb import Perturbation
-from focuspull.dataset.reader import ClipRow, CorpusReader
 from focuspull.dataset.storage import Folder
 from focuspull.dataset.transforms import Transform
+from focuspull.train.sources import (
+    Source,
+    open_sources,
+    open_whole,
+    parse_source,
+    shard_hashes,
+    weights_of,
+)
 
-
-class Source(FrozenModel):
-    """A corpus to train on.
-
-    Args:
-        address: Its folder, local or one that fsspec knows; or ``cards`` or ``cards:PATH.yaml`` for clips that
-            are made on the fly, see `focuspull.dataset.cards`.
-        weight: Its share of the samples, any scale; None: as large as it is.
-    """
-
-    address: str = Field(min_length=1)
-    weight: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+__all__ = ["Epoch", "Source", "TrainingData", "open_sources", "parse_source"]
 
 
 class Epoch(FrozenModel):
@@ -60,78 +53,6 @@ class Epoch(FrozenModel):
     """
 
     shards: tuple[dict[str, str], ...]
-
-
-def parse_source(text: str) -> Source:
-    """A source from ``ADDRESS`` or ``ADDRESS=WEIGHT``.
-
-    Raises:
-        UserError: If there is no address, or the weight is no positive number.
-    """
-    address, equals, weight = text.rpartition("=")
-    if not equals or "/" in weight:
-        address, weight = text, None
-    if not address:
-        raise UserError(f"--data '{text}': has no address. Write ADDRESS or ADDRESS=WEIGHT.")
-    try:
-        return Source(address=address, weight=None if weight is None else float(weight))
-    except (ValueError, ValidationError):
-        raise UserError(
-            f"--data {text}: the weight must be a positive number, got '{weight}'. Write ADDRESS=WEIGHT."
-        ) from None
-
-
-def weights_of(sources: Sequence[Source]) -> list[float] | None:
-    """Weights of all sources; None if none has one.
-
-    Raises:
-        UserError: If only some have.
-    """
-    given = [source.weight for source in sources]
-    if all(weight is None for weight in given):
-        return None
-    if None in given:
-        bare = sources[given.index(None)].address
-        raise UserError(f"--data {bare}: has no weight and others have. Give all of them one, or none.")
-    return [weight for weight in given if weight is not None]
-
-
-def open_sources(
-    sources: Sequence[Source],
-    split: str,
-    *,
-    missing: Literal["raise", "skip"] = "raise",
-    follow: bool = False,
-) -> list[Corpus]:
-    """The clips of one split.
-
-    Args:
-        sources: What to open.
-        split: Such as ``train``.
-        missing: What a corpus without that split does.
-        follow: Whether corpora may still be rendered: what is committed is read, whatever the index says.
-
-    Raises:
-        UserError: If one cannot be read, is no corpus, or has no clip of the split; if a clip has no target.
-    """
-    opened: list[Corpus] = []
-    for source in sources:
-        corpus = _open(source.address, split, _committed(source.address) if follow else None)
-        # Of cards there is every split; the members of other clips are checked by the reader, all but this.
-        if bare := [row for row in corpus.rows if row.num_targets < 1]:
-            raise UserError(
-                f"{corpus.folder.path(bare[0].shard)}, {bare[0].key}: has no bokeh target to learn from. "
-                f"Render it with targets."
-            )
-        have = sorted({row.split for row in corpus.rows})
-        corpus.rows = [row for row in corpus.rows if row.split == split]
-        if corpus.rows:
-            opened.append(corpus)
-        elif missing == "raise":
-            raise UserError(
-                f"{source.address}: has no clips of the split '{split}'; it has {', '.join(have)}."
-            )
-    return opened
 
 
 class TrainingData:
@@ -263,8 +184,7 @@ class TrainingData:
             seed = int(hashes(seed, epoch, np.zeros(1, np.int64))[0] >> np.uint64(1))
         else:
             corpora = open_sources(self._sources, self._split)
-        # A Loader asks no more of its corpora than they have.
-        return Loader(cast(list[CorpusReader], corpora), seed=seed, **self._options)
+        return Loader(corpora, seed=seed, **self._options)
 
     # --- Frozen epochs
 
@@ -335,7 +255,7 @@ class TrainingData:
                 files = (file for name in shards for file in (name, f"{name.removesuffix('.tar')}.json"))
                 if gone := [file for file in files if names is not None and file not in names]:
                     raise UserError(f"{folder.path(gone[0])}: is gone, and {advice}")
-            corpus = _open(source.address, self._split, list(shards))
+            corpus = open_whole(source.address, self._split, list(shards))
             corpus.rows = [row for row in corpus.rows if row.split == self._split and row.shard in shards]
             found = shard_hashes(corpus.rows)
             if changed := sorted(name for name in shards if found.get(name) != shards[name]):
@@ -345,46 +265,3 @@ class TrainingData:
 
     def _path(self, epoch: int) -> Path:
         return self._folder / f"epoch-{epoch:06d}.json"
-
-
-def shard_hashes(rows: Sequence[ClipRow]) -> dict[str, str]:
-    """A hash of the clips of every shard, by its name, the same from an index and from markers."""
-    digests: dict[str, Any] = {}
-    for row in rows:
-        digest = digests.setdefault(row.shard, hashlib.sha256())
-        digest.update(f"{row.key} {row.members_sha256}\n".encode())
-    return {name: digest.hexdigest() for name, digest in sorted(digests.items())}
-
-
-def _open(address: str, split: str, shards: list[str] | None) -> Corpus:
-    """A corpus with the clips of all splits, of cards with those of one.
-
-    Args:
-        address: Of a `Source`.
-        split: Of which cards.
-        shards: Those to read, by their markers; None: what is in the index.
-    """
-    if is_cards(address):
-        return open_cards(address, split=split)
-    return CorpusReader(address if shards is None else [f"{address.rstrip('/')}/{name}" for name in shards])
-
-
-def _committed(address: str) -> list[str] | None:
-    """File names of the shards that are committed by now; None where they cannot be listed.
-
-    Raises:
-        UserError: If there is none yet, or the folder cannot be read.
-    """
-    if is_cards(address):
-        return None
-    if address.endswith(".tar") or any(sign in address for sign in "*?["):
-        raise UserError(f"{address}: is not a folder, which --follow needs. Give the one that it lies in.")
-    names = Folder(address).names()
-    if names is None:
-        return None
-    if not (committed := committed_names(names)):
-        raise UserError(
-            f"{address}: has no committed shard yet. Start when focuspull-render has completed one, or give "
-            f"the folder of a corpus."
-        )
-    return [f"{name}.tar" for name in committed]

@@ -407,7 +407,7 @@ def make_optimizer(
     if optimization.optimizer == "adamw":
         return torch.optim.AdamW(parameters.values(), **options)
     try:
-        from torchao.optim import AdamW8bit
+        from torchao.optim import AdamW8bit  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise UserError(
             "optimization.optimizer: 'adamw8bit' needs torchao. Install it: pip install torchao"

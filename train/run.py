@@ -254,9 +254,9 @@ def _load(recipe: Recipe, folder: Path) -> Parts:
 def _validations(recipe: Recipe, options: RunOptions, stage: Stage) -> dict[str, Validation]:
     """What a stage is measured on: clean disparity first; perturbed disparity if it learns from that."""
     if options.validation is not None:
-        corpora = open_sources(options.validation, "val")
+        corpora = open_sources(options.validation, "val", follow=options.follow)
     else:
-        corpora = open_sources(options.data, "val", missing="skip")
+        corpora = open_sources(options.data, "val", missing="skip", follow=options.follow)
         if not corpora:
             return {}
     perturbations: dict[str, Perturbation | None] = {"val": None}

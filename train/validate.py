@@ -21,11 +21,11 @@ from torch import Tensor
 
 from focuspull.dataset.clip import FrozenModel
 from focuspull.dataset.color import to_uint8
+from focuspull.dataset.corpus import Corpus
 from focuspull.dataset.excerpt import spread
 from focuspull.dataset.files import write_atomic
 from focuspull.dataset.loader import Batch, Loader, Window, unit
 from focuspull.dataset.perturb import Perturbation
-from focuspull.dataset.reader import CorpusReader
 from focuspull.dataset.transforms import Transform
 from focuspull.model.renderer import BokehRenderer
 from focuspull.train.metrics.image import (
@@ -106,7 +106,7 @@ class Validation:
 
     def __init__(
         self,
-        corpora: Sequence[CorpusReader],
+        corpora: Sequence[Corpus],
         *,
         num_frames: int,
         transform: Transform,

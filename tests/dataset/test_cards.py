@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import cv2
 import numpy as np
@@ -54,7 +54,7 @@ def same(a: Sample, b: Sample) -> bool:
 
 def loader(corpora: Sequence[Corpus], **options: Any) -> Loader:
     options = {"window": Window(num_frames=2), "batch_size": 2, "seed": 0} | options
-    return Loader(cast(list[CorpusReader], list(corpora)), **options)
+    return Loader(corpora, **options)
 
 
 def batches(loader: Loader, number: int) -> list[Batch]:
@@ -125,7 +125,7 @@ def test_pinholes_and_planes_in_focus_are_left_as_they_are():
     far = layer([0.8, 0.5, 0.2], None, Plane(0.1), size=size, margin=margin)
     near = layer([0.2, 0.4, 0.9], square(size, margin, 16), Plane(0.8), size=size, margin=margin)
     sharp = see_through_pinhole([far, near])
-    options = {"max_points": 128, "turn": 0.1}
+    options: dict[str, Any] = {"max_points": 128, "turn": 0.1}
     np.testing.assert_array_equal(see_through_lens([far, near], k=0, focus_disparity=0.5, **options), sharp)
     focused = see_through_lens([far, near], k=10, focus_disparity=0.8, **options)
     np.testing.assert_allclose(focused[10:22, 18:30], sharp[10:22, 18:30], atol=1e-5)
@@ -137,7 +137,7 @@ def test_pinholes_and_planes_in_focus_are_left_as_they_are():
 def test_rays_agree_with_the_oracle_of_the_benchmark(slope: tuple[float, float], focus: float):
     """Near over far, a leaning card between: blurred edges in front, sharp edges before blur."""
     size, margin = (48, 64), 20
-    shapes = {"size": size, "margin": margin}
+    shapes: dict[str, Any] = {"size": size, "margin": margin}
     middle_plane = Plane(0.5 - 32 * slope[0] - 24 * slope[1], slope)
     layers = [
         layer([0.9, 0.6, 0.3], None, Plane(0.1, (0.0005 * (slope[0] > 0), 0.0)), **shapes),
@@ -171,7 +171,7 @@ def test_rays_agree_with_the_oracle_of_the_benchmark(slope: tuple[float, float],
 
 def test_disparity_and_instance_are_of_what_is_seen():
     size, margin = (32, 48), 4
-    shapes = {"size": size, "margin": margin}
+    shapes: dict[str, Any] = {"size": size, "margin": margin}
     leaning = Plane(0.3, (0.002, 0.001))
     far = layer([1, 0, 0], None, Plane(0.05), **shapes)
     middle = layer([0, 1, 0], square(size, margin, 20), leaning, **shapes)
@@ -183,6 +183,17 @@ def test_disparity_and_instance_are_of_what_is_seen():
     y, x = np.mgrid[0 : size[0], 0 : size[1]]
     expected = np.choose(instance, [np.full(size, 0.05), leaning.disparity(x, y), np.full(size, 0.9)])
     np.testing.assert_allclose(disparity, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("number_of_cards", [0, 1, 16])
+def test_few_and_many_cards_fit(number_of_cards: int):
+    sample = window(cards(cards=[number_of_cards] * 2), 0)
+    assert sample.instance is not None and sample.instance.max() <= number_of_cards
+    ends = [
+        (sample.disparity[sample.instance == i].min(), sample.disparity[sample.instance == i].max())
+        for i in np.unique(sample.instance)
+    ]
+    assert all(before[1] < after[0] for before, after in itertools.pairwise(ends))
 
 
 def test_drawn_cards_stay_one_behind_the_other_and_are_well_exposed():

@@ -1,4 +1,4 @@
-"""What a run reads: shares of corpora, and corpora that grow while it reads them."""
+"""What a run reads: shares of corpora, and corpora that grow while it reads them; the same after a stop."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 
 from focuspull.dataset.errors import UserError
-from focuspull.dataset.index import rebuild_index
+from focuspull.dataset.index import INDEX_NAME, read_index, rebuild_index, write_index
 from focuspull.dataset.loader import Batch, Window
+from focuspull.dataset.perturb import PRESETS
 from focuspull.dataset.transforms import Transform
 from focuspull.train.data import Source, TrainingData, open_sources, parse_source
 from tests.dataset.conftest import make_clip, publish
+
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")
@@ -29,14 +34,15 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return corpus
 
 
-def commit(shards: Path, corpus: Path, *numbers: int) -> None:
+def commit(shards: Path, corpus: Path, *numbers: int, indexed: bool = True) -> None:
     """Have shards of a corpus come to be in another one."""
     corpus.mkdir(exist_ok=True)
     for number in numbers:
         for end in ("tar", "json"):
             shutil.copy(shards / f"train-{number:06d}.{end}", corpus)
     (corpus / "corpus.json").write_text(json.dumps({"spec_sha256": "0" * 64}))
-    rebuild_index(corpus)
+    if indexed:
+        rebuild_index(corpus)
 
 
 def open_data(*corpora: Path | str, **options: Any) -> TrainingData:
@@ -63,7 +69,12 @@ def take(data: TrainingData, count: int) -> list[tuple[Any, ...]]:
 
 
 def identity(batch: Batch) -> tuple[Any, ...]:
-    return (*batch.keys, *batch.targets.tolist(), *batch.frames.flatten().tolist(), int(batch.aif.long().sum()))
+    return (
+        *batch.keys,
+        *batch.targets.tolist(),
+        *batch.frames.flatten().tolist(),
+        int(batch.aif.long().sum()),
+    )
 
 
 @pytest.mark.parametrize(
@@ -73,6 +84,9 @@ def identity(batch: Batch) -> tuple[Any, ...]:
         ("corpora/a=2.5", Source(address="corpora/a", weight=2.5)),
         ("s3://lab/a=b/c", Source(address="s3://lab/a=b/c")),
         ("s3://lab/a=b/c=3", Source(address="s3://lab/a=b/c", weight=3)),
+        ("https://lab.org/a=1", Source(address="https://lab.org/a", weight=1)),
+        ("cards", Source(address="cards")),
+        ("cards:mine.yaml=0.5", Source(address="cards:mine.yaml", weight=0.5)),
     ],
 )
 def test_a_source_is_an_address_and_perhaps_a_weight(text: str, source: Source) -> None:
@@ -109,9 +123,7 @@ def test_a_split_that_is_not_there_is_refused_or_left_out(shards: Path, tmp_path
 
 @pytest.mark.parametrize("follow", [False, True])
 @pytest.mark.parametrize("before", [1, 3, 4, 5, 9])
-def test_it_goes_on_with_the_same_samples(
-    before: int, follow: bool, shards: Path, tmp_path: Path
-) -> None:
+def test_it_goes_on_with_the_same_samples(before: int, follow: bool, shards: Path, tmp_path: Path) -> None:
     commit(shards, tmp_path / "c", 0, 1)
     options: dict[str, Any] = {"follow": follow, "folder": tmp_path / "lists"}
     expected = take(open_data(tmp_path / "c", **options), 20)
@@ -161,23 +173,154 @@ def test_ranks_share_out_the_samples(shards: Path, tmp_path: Path) -> None:
     assert [one for pair in zip(*shared, strict=True) for one in pair] == alone
 
 
-def test_a_shard_that_has_changed_is_told(shards: Path, tmp_path: Path) -> None:
+def test_a_shard_that_is_gone_or_has_changed_is_told(shards: Path, tmp_path: Path) -> None:
     commit(shards, tmp_path / "c", 0, 1)
     options: dict[str, Any] = {"follow": True, "folder": tmp_path / "lists"}
-    open_data(tmp_path / "c", **options)
+    state = open_data(tmp_path / "c", **options).state_dict()
+    marker = tmp_path / "c" / "train-000001.json"
+    content = json.loads(marker.read_text())
+    content["clips"] = content["clips"][:1]
+    marker.write_text(json.dumps(content))
+    with pytest.raises(
+        UserError, match=r"train-000001\.tar: is not what it was, and epoch 0 was begun with it"
+    ):
+        open_data(tmp_path / "c", **options).load_state_dict(state)
+    marker.unlink()
+    with pytest.raises(
+        UserError, match=r"train-000001\.json: is gone, and epoch 0 was begun with it .*Restore"
+    ):
+        take(open_data(tmp_path / "c", **options), 1)
+    commit(shards, tmp_path / "c", 1)
+    open_data(tmp_path / "c", **options).load_state_dict(state)
+
+
+def test_lists_of_shards_have_to_be_there(shards: Path, tmp_path: Path) -> None:
+    commit(shards, tmp_path / "c", 0)
+    options: dict[str, Any] = {"follow": True, "folder": tmp_path / "lists"}
+    data = open_data(tmp_path / "c", **options)
+    take(data, 6)
+    state = data.state_dict()
+    assert state["epoch"] == 1
+    with pytest.raises(UserError, match=r"epoch-000001\.json: is of 1 sources, got 2"):
+        open_data(tmp_path / "c", shards, **options).load_state_dict(state)
+    (tmp_path / "lists" / "epoch-000001.json").write_text("{}")
+    with pytest.raises(UserError, match=r"epoch-000001\.json: is not a list of shards"):
+        open_data(tmp_path / "c", **options).load_state_dict(state)
+    (tmp_path / "lists" / "epoch-000001.json").unlink()
+    with pytest.raises(UserError, match=r"epoch-000001\.json: cannot be read \(No such file or directory\)"):
+        open_data(tmp_path / "c", **options).load_state_dict(state)
+
+
+def test_a_run_past_an_epoch_does_without_its_shards(shards: Path, tmp_path: Path) -> None:
+    commit(shards, tmp_path / "c", 0, 1)
+    options: dict[str, Any] = {"follow": True, "folder": tmp_path / "lists"}
+    data = open_data(tmp_path / "c", **options)
+    batches = iter(data)
+    list(itertools.islice(batches, 8))
     for path in (tmp_path / "c").glob("train-000001.*"):
         path.unlink()
-    rebuild_index(tmp_path / "c")
-    with pytest.raises(UserError, match=r"train-000001.tar: is not what it was when epoch 0 began"):
-        open_data(tmp_path / "c", **options)
+    found = [identity(next(batches)) for _ in range(3)]
+    state = data.state_dict()
+    assert {key for key, *_ in found} <= {"clip-000000", "clip-000001"}
+    other = open_data(tmp_path / "c", **options)
+    other.load_state_dict(state)
+    assert take(other, 4) == [identity(next(batches)) for _ in range(4)]
+
+
+def test_shards_are_found_while_the_index_lags_behind(shards: Path, tmp_path: Path) -> None:
+    corpus = tmp_path / "c"
+    commit(shards, corpus, 0, indexed=False)
+    options: dict[str, Any] = {"follow": True, "folder": tmp_path / "lists", "batch_size": 2}
+    (corpus / "train-000007.tar").write_bytes(b"not committed yet")
+    batches = iter(open_data(corpus, **options))
+    first = [next(batches) for _ in range(2)]
+    rebuild_index(corpus)
+    commit(shards, corpus, 1, indexed=False)
+    second = [next(batches) for _ in range(4)]
+    assert {key for batch in first for key in batch.keys} == {"clip-000000", "clip-000001"}
+    assert {key for batch in second for key in batch.keys} == {f"clip-{n:06d}" for n in range(4)}
+    with pytest.raises(UserError, match="lacks the clips of train-000001"):
+        open_data(corpus)
+    assert len(open_sources([parse_source(str(corpus))], "train", follow=True)[0].rows) == 4
+
+
+@pytest.mark.parametrize("weights", [("", ""), ("=1", "=2")])
+def test_batches_are_the_same_bit_for_bit_after_a_stop(
+    weights: tuple[str, str], shards: Path, tmp_path: Path
+) -> None:
+    """Beside cards, with perturbed disparity and threads, while more is committed."""
+    (tmp_path / "few.yaml").write_text("{num_clips: 5, width: 24, height: 16, num_frames: 2, num_targets: 1}")
+    sources = (f"{tmp_path / 'c'}{weights[0]}", f"cards:{tmp_path / 'few.yaml'}{weights[1]}")
+    options: dict[str, Any] = {
+        "follow": True,
+        "perturbation": PRESETS["corrected"],
+        "folder": tmp_path / "lists",
+        "num_workers": 2,
+    }
+    commit(shards, tmp_path / "c", 0)
+    whole = list(itertools.islice(open_data(*sources, **options), 24))
+    assert {key.partition("-")[0] for batch in whole for key in batch.keys} == {"clip", "cards"}
+    commit(shards, tmp_path / "c", 1, 2)
+    for stop in (1, 7, 8, 9, 17):
+        before = open_data(*sources, **options)
+        list(itertools.islice(before, stop))
+        after = open_data(*sources, **options | {"num_workers": 0})
+        after.load_state_dict(before.state_dict())
+        # The third epoch, from 16 on, was listed before the commit.
+        for a, b in zip(itertools.islice(after, 24 - stop), whole[stop:], strict=True):
+            assert a.keys == b.keys
+            for name in ("aif", "bokeh", "disparity", "k", "focus_disparity", "frames", "targets"):
+                assert torch.equal(getattr(a, name), getattr(b, name))
+
+
+def test_what_cannot_be_trained_on_is_refused(shards: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"follow": True, "folder": tmp_path / "lists"}
+    (tmp_path / "begun").mkdir()
+    with pytest.raises(UserError, match="begun: has no committed shard yet"):
+        open_data(tmp_path / "begun", **options)
+    with pytest.raises(UserError, match=r"index\.parquet: is not there\. Give the folder of a corpus"):
+        open_data(tmp_path / "begun")
+    with pytest.raises(UserError, match="nowhere: cannot be read"):
+        open_data(tmp_path / "nowhere", **options)
+    with pytest.raises(UserError, match=r"train-\*\.tar: is not a folder, which --follow needs"):
+        open_data(shards / "train-*.tar", **options)
+    with pytest.raises(UserError, match="--data '=3': has no address"):
+        parse_source("=3")
+    commit(shards, tmp_path / "c", 0)
+    write_index(tmp_path / "c", [row | {"num_targets": 0} for row in read_index(tmp_path / "c")])
+    with pytest.raises(UserError, match=r"train-000000\.tar, clip-000000: has no bokeh target to learn from"):
+        open_data(tmp_path / "c")
+    assert (tmp_path / "c" / INDEX_NAME).exists() and not (tmp_path / "lists").exists()
+    with pytest.raises(ValueError, match="samples_per_step: must be a multiple of 2 samples of 3 processes"):
+        open_data(shards, batch_size=2, world_size=3, samples_per_step=8)
+
+
+def work(rank: int, corpus: Path, folder: Path) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=2)
+    options: dict[str, Any] = {"follow": True, "rank": rank, "world_size": 2}
+    found: list[Any] = [take(open_data(corpus, folder=folder / "lists", **options), 6)]
+    try:
+        open_data(folder, folder=folder / "others", **options)
+    except UserError as error:
+        found.append(str(error))
+    torch.save(found, folder / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_processes_agree_on_an_epoch_and_on_its_errors(shards: Path, tmp_path: Path) -> None:
+    alone = take(open_data(shards, follow=True, folder=tmp_path / "alone"), 12)
+    mp.spawn(work, (shards, tmp_path), 2)  # type: ignore[attr-defined]
+    (first, error), (second, same_error) = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    assert [one for pair in zip(first, second, strict=True) for one in pair] == alone
+    assert error == same_error and "has no committed shard yet" in error
 
 
 def test_a_run_that_followed_goes_on_following(shards: Path, tmp_path: Path) -> None:
     commit(shards, tmp_path / "c", 0)
     data = open_data(tmp_path / "c", follow=True, folder=tmp_path / "lists")
     take(data, 6)
-    with pytest.raises(UserError, match="--follow: the run was begun with it"):
+    with pytest.raises(UserError, match=r"--follow: the run was begun with it\. Give it again"):
         open_data(tmp_path / "c").load_state_dict(data.state_dict())
-
-
-torch.set_num_threads(1)
+    with pytest.raises(UserError, match=r"--follow: the run was begun without it\. Leave it out"):
+        data.load_state_dict(open_data(tmp_path / "c").state_dict())

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -43,17 +43,17 @@ def test_twenty_kills_leave_the_same_weights(corpus: Path, tmp_path: Path) -> No
     assert subprocess.run(words, env=environment, check=False, capture_output=True).returncode == 0
 
     out = tmp_path / "killed"
-    rng = random.Random(0)
+    rng = np.random.default_rng(0)
     kills = 0
     while kills < NUM_KILLS:
         before = steps_done(out)
         with subprocess.Popen(
             command(path, corpus, out), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         ) as run:
-            target, started = before + rng.randint(0, 3), time.monotonic()
+            target, started = before + int(rng.integers(4)), time.monotonic()
             while run.poll() is None and (steps_done(out) < target or time.monotonic() - started < 2):
                 time.sleep(0.01)
-            # Anywhere between two lines of the log: in a step, in a validation or while a checkpoint is written.
+            # Anywhere between two lines of the log: in a step, a validation, or while a checkpoint is written.
             time.sleep(rng.uniform(0, 0.4))
             if run.poll() is not None:
                 break

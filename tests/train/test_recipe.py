@@ -34,7 +34,9 @@ def test_paper_is_what_the_paper_and_its_scripts_do() -> None:
     assert recipe.stages == (GEOMETRY, TEMPORAL, DETAIL)
     assert [stage.learning_rate for stage in recipe.stages] == [1e-5, 5e-6, 5e-6]
     assert [stage.num_steps for stage in recipe.stages] == [50_000, 20_000, 30_000]
-    assert recipe.perturbation == load_recipe("paper", {"perturbation": "corrected"}).perturbation == CORRECTED
+    assert (
+        recipe.perturbation == load_recipe("paper", {"perturbation": "corrected"}).perturbation == CORRECTED
+    )
     assert load_recipe("paper", {"perturbation": "official"}).perturbation == OFFICIAL
     assert recipe.preset == "svd" and recipe.transform.size == (576, 1024)
     assert recipe.optimization.weight_decay == 0.01 and recipe.optimization.betas == (0.9, 0.999)

@@ -97,9 +97,7 @@ def test_a_missing_package_is_one_line(
 def test_speed_is_that_of_the_steps_since_it_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(track.time, "perf_counter", lambda: now[0])
-    speed = Throughput(
-        samples_per_step=8, num_frames=4, flops_per_step=2e12, device=CPU, peak_tflops=10
-    )
+    speed = Throughput(samples_per_step=8, num_frames=4, flops_per_step=2e12, device=CPU, peak_tflops=10)
     for _ in range(5):
         now[0] += 2
         speed.step(0.5)
