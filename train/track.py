@@ -4,12 +4,14 @@
         tracker.log(10, {"train/total": 0.1})
         tracker.image(10, "val/grid", path)
 
-A run that goes on from a checkpoint forgets what it had logged after it.
+A run that goes on from a checkpoint forgets what it had logged after it. Packages are imported when they are
+first needed. W&B works offline too, with ``WANDB_MODE=offline``.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import resource
 import time
 from collections.abc import Mapping
@@ -23,17 +25,23 @@ from focuspull.dataset.errors import UserError
 from focuspull.dataset.files import write_atomic
 
 LOG = "log.jsonl"
+BOARD = "tensorboard"
+WANDB_ID = "wandb-id"
 
 PEAK_TFLOPS = {
-    "H200": 989.0,
-    "H100 PCIe": 756.0,
-    "H100": 989.0,
-    "A100": 312.0,
-    "L40S": 362.0,
-    "RTX 4090": 165.0,
-    "RTX 5090": 209.0,
+    "NVIDIA H200": 989.0,
+    "NVIDIA H100 80GB HBM3": 989.0,
+    "NVIDIA H100 PCIe": 756.0,
+    "NVIDIA A100-SXM4-40GB": 312.0,
+    "NVIDIA A100-SXM4-80GB": 312.0,
+    "NVIDIA A100-PCIE-40GB": 312.0,
+    "NVIDIA A100 80GB PCIe": 312.0,
+    "NVIDIA L40S": 362.0,
+    "NVIDIA GeForce RTX 4090": 165.0,
+    "NVIDIA GeForce RTX 5090": 209.0,
 }
-"""Dense bfloat16 with float32 sums, by a part of the device's name, first match; vendors' data sheets."""
+"""Bfloat16 without sparsity, summed in float32 (NVIDIA's data sheets; for GeForce the white papers of their
+architectures), by the whole name: others that only begin alike (laptops, NVL, parts of a GPU) do less."""
 
 
 class Tracker:
@@ -42,12 +50,13 @@ class Tracker:
     Args:
         folder: Of the stage.
         tensorboard: Whether to write ``tensorboard/``.
-        wandb: Weights & Biases project; None: not used.
-        start_step: Step that the run goes on from; what was logged of later ones is forgotten.
+        wandb: Weights & Biases project; None: not used. Its run is that of the folder, if it has one already.
+        start_step: Step that the run goes on from; what was logged of later ones is forgotten, but by W&B,
+            which leaves out what comes again. 0 begins anew.
         config: For W&B.
 
     Raises:
-        UserError: If a package is missing, or the log cannot be written.
+        UserError: If a package is missing, W&B refuses, or the log cannot be read or written.
     """
 
     def __init__(
@@ -59,20 +68,29 @@ class Tracker:
         start_step: int = 0,
         config: Mapping[str, Any] | None = None,
     ) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / LOG
-        if path.exists():
-            write_atomic(path, "".join(_lines_until(path, start_step)).encode())
-        self._file = path.open("a", encoding="utf-8")
-        self._started = time.time()
-        self._board = _open_board(folder / "tensorboard", start_step) if tensorboard else None
-        self._wandb = _open_wandb(folder, wandb, config or {}) if wandb else None
+        self._path = folder / LOG
+        self._board = _open_board(folder / BOARD, start_step) if tensorboard else None
+        self._wandb = None if wandb is None else _open_wandb(folder, wandb, config or {})
+        write_atomic(self._path, _until(self._path, start_step))
+        self._file = self._path.open("ab", buffering=0)
 
     def log(self, step: int, values: Mapping[str, float | int | str | None]) -> None:
-        """Write values of a step; None where there is none."""
-        facts = {"step": step, "time_s": round(time.time() - self._started, 3)}
-        self._file.write(json.dumps({**facts, **values}) + "\n")
-        self._file.flush()
+        """Write values of a step, a line of JSON with ``step`` and ``time_s``, seconds since 1970.
+
+        Args:
+            step: Optimiser steps that are done.
+            values: By name; None where there is none. Of these TensorBoard and W&B get the numbers. Those
+                that are not finite, which JSON has not, are text in the line: ``"nan"``, ``"inf"``.
+
+        Raises:
+            UserError: If the operating system refuses.
+        """
+        facts = {"step": step, "time_s": round(time.time(), 3)}
+        written = {
+            name: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in values.items()
+        }
+        self._write(json.dumps(facts | written, allow_nan=False).encode() + b"\n")
         numbers = {name: value for name, value in values.items() if isinstance(value, (int, float))}
         if self._board is not None:
             for name, value in numbers.items():
@@ -81,7 +99,13 @@ class Tracker:
             self._wandb.log(numbers, step=step)
 
     def image(self, step: int, name: str, path: Path) -> None:
-        """Show a picture that was written."""
+        """Show a picture that was written, where pictures can be shown.
+
+        Args:
+            step: Optimiser steps that are done.
+            name: Of the picture; the same at every step.
+            path: The PNG.
+        """
         if self._board is not None:
             import numpy as np
             from PIL import Image
@@ -109,17 +133,36 @@ class Tracker:
     ) -> None:
         self.close()
 
+    def _write(self, line: bytes) -> None:
+        try:
+            while line:
+                line = line[self._file.write(line) :]
+        except OSError as error:
+            raise UserError(
+                f"{self._path}: cannot be written: {error.strerror}. Mend that and run it again."
+            ) from error
 
-def _lines_until(path: Path, step: int) -> list[str]:
-    """Whole lines of a log up to a step; one that a kill has cut short is none."""
+
+def _until(path: Path, step: int) -> bytes:
+    """Lines of a log up to a step, but for what a kill has left of a last one; nothing for step 0."""
+    if step == 0:
+        return b""
+    try:
+        *lines, _ = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}. Move it away.") from error
     kept = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for number, line in enumerate(lines, 1):
         try:
             if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
-        except (ValueError, KeyError, TypeError):
-            continue
-    return kept
+                kept.append(line + b"\n")
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{path}, line {number}: is not one of a log, which is JSON with a step. Remove the line."
+            ) from error
+    return b"".join(kept)
 
 
 def _open_board(folder: Path, start_step: int) -> Any:
@@ -129,7 +172,7 @@ def _open_board(folder: Path, start_step: int) -> Any:
         raise UserError(
             "tensorboard is not installed. pip install tensorboard, or give --no-tensorboard."
         ) from error
-    return SummaryWriter(str(folder), purge_step=start_step + 1)
+    return SummaryWriter(str(folder), purge_step=start_step + 1 if start_step else 0)
 
 
 def _open_wandb(folder: Path, project: str, config: Mapping[str, Any]) -> Any:
@@ -137,35 +180,41 @@ def _open_wandb(folder: Path, project: str, config: Mapping[str, Any]) -> Any:
         import wandb
     except ImportError as error:
         raise UserError(f"--wandb {project}: wandb is not installed. pip install wandb") from error
-    path = folder / "wandb-id"
-    run = wandb.init(
-        project=project,
-        dir=str(folder),
-        id=path.read_text().strip() if path.exists() else None,
-        resume="allow",
-        config=dict(config),
-    )
+    path = folder / WANDB_ID
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        run = wandb.init(
+            project=project,
+            dir=str(folder),
+            id=path.read_text(encoding="utf-8").strip() if path.exists() else None,
+            resume="allow",
+            config=dict(config),
+        )
+    except wandb.Error as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise UserError(
+            f"--wandb {project}: {reason}. Run wandb login, or set WANDB_MODE=offline."
+        ) from error
     write_atomic(path, f"{run.id}\n".encode())
     return run
 
 
 def known_peak(device: torch.device) -> float | None:
-    """What a GPU could do at best, from `PEAK_TFLOPS`; None if it is not known."""
+    """TFLOP/s that a GPU can do at best, from `PEAK_TFLOPS`; None if it is not known."""
     if device.type != "cuda":
         return None
-    name = torch.cuda.get_device_name(device)
-    return next((peak for part, peak in PEAK_TFLOPS.items() if part in name), None)
+    return PEAK_TFLOPS.get(torch.cuda.get_device_name(device))
 
 
 class Throughput:
-    """Speed and memory of a process since values were last asked for.
+    """Speed of a run since values were last asked for, and memory of a process since it began.
 
     Args:
         samples_per_step: Of all processes.
         num_frames: Of a sample.
-        flops_per_step: Of this process; None if not counted.
-        peak_tflops: Of the device; None: as `known_peak` has it.
+        flops_per_step: Floating-point operations of this process; None if not counted.
         device: Where it computes.
+        peak_tflops: Of the device; None: as `known_peak` has it.
     """
 
     def __init__(
@@ -190,7 +239,11 @@ class Throughput:
         self._started = time.perf_counter()
 
     def step(self, waited_s: float) -> None:
-        """Count a step, of which the process waited some time for data."""
+        """Count a step.
+
+        Args:
+            waited_s: What of its time the process waited for data, seconds.
+        """
         self._steps += 1
         self._waited_s += waited_s
 
@@ -203,19 +256,19 @@ class Throughput:
         on_gpu = self._device.type == "cuda"
         if on_gpu:
             torch.cuda.synchronize(self._device)
-        elapsed = time.perf_counter() - self._started
+        elapsed_s = time.perf_counter() - self._started
+        # Linux counts in KiB.
         values: dict[str, float | None] = {
             "memory/peak_rss_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         }
         if on_gpu:
             values["memory/peak_gpu_gib"] = torch.cuda.max_memory_allocated(self._device) / 2**30
         if self._steps:
-            per_s = self._steps * self._samples / elapsed
-            step_s = elapsed / self._steps
+            step_s = elapsed_s / self._steps
             values["speed/step_s"] = step_s
-            values["speed/samples_per_s"] = per_s
-            values["speed/frames_per_s"] = per_s * self._num_frames
-            values["speed/waiting_for_data"] = self._waited_s / elapsed
+            values["speed/samples_per_s"] = self._samples / step_s
+            values["speed/frames_per_s"] = self._samples * self._num_frames / step_s
+            values["speed/waiting_for_data"] = self._waited_s / elapsed_s
             values["speed/mfu"] = None
             if self._flops is not None and self._peak is not None:
                 values["speed/mfu"] = self._flops / step_s / (self._peak * 1e12)

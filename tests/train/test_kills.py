@@ -53,7 +53,7 @@ def test_twenty_kills_leave_the_same_weights(corpus: Path, tmp_path: Path) -> No
             target, started = before + int(rng.integers(4)), time.monotonic()
             while run.poll() is None and (steps_done(out) < target or time.monotonic() - started < 2):
                 time.sleep(0.01)
-            # Anywhere between two lines of the log: in a step, a validation, or while a checkpoint is written.
+            # Anywhere between two lines of the log: in a step or a validation, or while saving.
             time.sleep(rng.uniform(0, 0.4))
             if run.poll() is not None:
                 break

@@ -1,12 +1,14 @@
 """Errors of predicted frames, whole and by where they are: in focus, before it, behind it, near edges.
 
-Videos are ``[B, T, 3, H, W]`` sRGB in [0, 1]; masks ``[B, T, 1, H, W]`` bool.
+Videos are ``[B, T, 3, H, W]`` sRGB in [0, 1]; masks ``[B, T, 1, H, W]`` bool. A measure is first a map, one
+value per pixel, and then pooled over the pixels of a video, all of its frames together. Maps that need
+neighbours lack the border, where there are none.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -16,97 +18,166 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from focuspull.train.losses import sobel_magnitude
 
 Band = Literal["in focus", "foreground", "background", "edges"]
+BANDS: tuple[Band, ...] = get_args(Band)
 
 IDENTICAL_DB = 100.0
-"""PSNR of a video without any error."""
+"""PSNR of a video without any error, and the largest there is: it would be infinite."""
+SSIM_BORDER_PX = 5
+"""What a map of SSIM lacks on every side: half of its window, rounded down."""
 FOCUS_PX = 0.5
 """Blur radius up to which a pixel is in focus."""
 EDGE_PX = 1.0
-"""Jump of the blur radius between neighbours that makes an edge."""
+"""Jump of the signed blur radius between neighbours beyond which there is an edge."""
 MAX_MARGIN_PX = 16
 """Farthest from an edge that a pixel is near it."""
 K_BANDS = (0.0, math.sqrt(4 * 8), math.sqrt(8 * 16), math.sqrt(16 * 32))
 """Lower ends at 1024 pixels: the geometric middles between the K = 4, 8, 16, 32 of the paper's test set."""
 
 
-def mean_squared_error(predicted: Tensor, truth: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Over all pixels and channels of each video, ``[B]``; nan where a mask leaves no pixel."""
-    error = (predicted.double() - truth.double()).square()
-    if mask is None:
-        return error.flatten(1).mean(1)
-    weight = mask.to(error.dtype).flatten(1).sum(1) * error.shape[2]
-    return (error * mask).flatten(1).sum(1) / weight
+def psnr(predicted: Tensor, truth: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Peak signal-to-noise ratio of each video, over its pixels and channels, not the mean of its frames'.
 
+    Args:
+        predicted: ``[B, T, 3, H, W]``.
+        truth: Likewise.
+        mask: Which pixels count; None for all.
 
-def psnr(mse: Tensor) -> Tensor:
-    """Decibels of a mean squared error of values in [0, 1], at most `IDENTICAL_DB`."""
-    return (-10 * torch.log10(mse)).clamp(max=IDENTICAL_DB)
-
-
-def ssim(predicted: Tensor, truth: Tensor) -> Tensor:
-    """Structural similarity of each video, ``[B]``, the mean over its frames.
-
-    Wang et al., "Image quality assessment: from error visibility to structural similarity", IEEE TIP 2004:
-    an 11x11 Gaussian of standard deviation 1.5, K1 = 0.01, K2 = 0.03, in each channel. Windows that leave the
-    frame are left out, so frames need at least 11x11 pixels.
+    Returns:
+        ``[B]`` decibels, at most `IDENTICAL_DB`; nan where no pixel counts.
     """
-    batch, num_frames = truth.shape[:2]
-    _, values = structural_similarity_index_measure(
-        predicted.flatten(0, 1).float(),
-        truth.flatten(0, 1).float(),
-        gaussian_kernel=True,
-        sigma=1.5,
-        kernel_size=11,
-        reduction="none",
-        data_range=1.0,
-        return_full_image=True,
-    )
-    # Around these the windows hang over the border and see reflections.
-    inner = values[..., 5:-5, 5:-5]
-    return inner.flatten(1).mean(1).view(batch, num_frames).mean(1)
+    return decibels(pooled(squared_error(predicted, truth), mask))
+
+
+def ssim(predicted: Tensor, truth: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Structural similarity of each video, the mean of `ssim_map`; arguments and result as for `psnr`."""
+    return pooled(ssim_map(predicted, truth), mask)
 
 
 def gradient_error(predicted: Tensor, truth: Tensor) -> Tensor:
-    """Mean absolute difference of Sobel magnitudes of each video, ``[B]``; of values in [0, 1]."""
-    error = (sobel_magnitude(predicted) - sobel_magnitude(truth)).abs()
-    return error.flatten(1).mean(1)
+    """How much edges are too sharp or too soft: the mean absolute difference of Sobel magnitudes.
+
+    Args:
+        predicted: ``[B, T, 3, H, W]``, at least 3x3.
+        truth: Likewise.
+
+    Returns:
+        ``[B]``; a Sobel magnitude is 8 times the change from pixel to pixel.
+    """
+    return (sobel_magnitude(predicted) - sobel_magnitude(truth)).abs().flatten(1).mean(1)
+
+
+def squared_error(predicted: Tensor, truth: Tensor) -> Tensor:
+    """Squared error of each pixel, the mean of its channels: ``[B, T, 1, H, W]`` float64."""
+    return (predicted.double() - truth.double()).square().mean(2, keepdim=True)
+
+
+def decibels(mean_squared_error: Tensor) -> Tensor:
+    """PSNR of a mean squared error of values in [0, 1], at most `IDENTICAL_DB`."""
+    return (-10 * torch.log10(mean_squared_error)).clamp(max=IDENTICAL_DB)
+
+
+def ssim_map(predicted: Tensor, truth: Tensor) -> Tensor:
+    """Structural similarity around each pixel, the mean of its channels.
+
+    An 11x11 Gaussian window of standard deviation 1.5, K1 = 0.01, K2 = 0.03 (Wang et al., "Image quality
+    assessment: from error visibility to structural similarity", IEEE TIP 2004). As there, only windows that
+    lie in the frame count. torchmetrics mirrors the frame at its border, and whether its mean takes in the
+    windows over that differs from version to version; so the map is cropped here.
+
+    Args:
+        predicted: ``[B, T, 3, H, W]``, at least 11x11.
+        truth: Likewise.
+
+    Returns:
+        ``[B, T, 1, H - 10, W - 10]`` in [-1, 1].
+
+    Raises:
+        ValueError: If the frames are smaller than the window.
+    """
+    height, width = truth.shape[-2:]
+    window = 2 * SSIM_BORDER_PX + 1
+    if min(height, width) < window:
+        raise ValueError(f"ssim: needs frames of {window}x{window} pixels at least, got {width}x{height}")
+    # Variances are small differences, which would be lost in TF32, what GPUs convolve float32 in. On CPUs
+    # float64 takes 17 times as long, and float32 costs flat frames 2e-4 at most.
+    dtype = torch.float64 if truth.is_cuda else torch.float32
+    maps = []
+    with torch.autocast(truth.device.type, enabled=False):
+        # Frame by frame, since it takes ten times the memory of what it is given.
+        for a, b in zip(predicted.flatten(0, 1), truth.flatten(0, 1), strict=True):
+            _, full = structural_similarity_index_measure(
+                a[None].to(dtype), b[None].to(dtype), sigma=1.5, data_range=1.0, return_full_image=True
+            )
+            maps.append(_cropped(full, SSIM_BORDER_PX).mean(1))
+    return torch.stack(maps).unflatten(0, truth.shape[:2])
+
+
+def pooled(values: Tensor, mask: Tensor | None = None) -> Tensor:
+    """The mean of a map over all pixels of each video.
+
+    Args:
+        values: ``[B, T, 1, h, w]``, such as `squared_error` or `ssim_map`.
+        mask: ``[B, T, 1, H, W]``, which pixels count; None for all. Its border is left out as the map's is.
+
+    Returns:
+        ``[B]`` float64; nan where no pixel counts.
+    """
+    values = values.double()
+    if mask is None:
+        return values.flatten(1).mean(1)
+    weight = fitted(mask, values).double()
+    return (values * weight).flatten(1).sum(1) / weight.flatten(1).sum(1)
+
+
+def fitted(mask: Tensor, values: Tensor) -> Tensor:
+    """A mask without the border that a map lacks."""
+    return _cropped(mask, (mask.shape[-1] - values.shape[-1]) // 2)
+
+
+def _cropped(images: Tensor, border: int) -> Tensor:
+    height, width = images.shape[-2:]
+    return images[..., border : height - border, border : width - border]
 
 
 def blur_bands(disparity: Tensor, focus_disparity: Tensor, k: Tensor) -> dict[Band, Tensor]:
     """Where pixels are, by the signed blur radius ``r = K (d - d_f)`` of what they show.
 
-    ``in focus``, ``foreground`` and ``background`` share out the frame. ``edges`` overlaps them: pixels no
-    farther from a jump of r than the larger of the two radii, where one surface's blur meets another's.
+    ``in focus`` (r at most `FOCUS_PX` either way), ``foreground`` and ``background`` share out the frame.
+    ``edges`` overlaps them: pixels no farther from a jump of r by more than `EDGE_PX` than the larger of the
+    two radii and `MAX_MARGIN_PX`, along each axis; there the blur of one surface meets another.
 
     Args:
-        disparity: ``[B, T, 1, H, W]``.
+        disparity: ``[B, T, 1, H, W]``, as it is and not as perturbed.
         focus_disparity: ``[B, T]``.
-        k: ``[B, T]``, pixels.
+        k: ``[B, T]``, blur radius in pixels of this width per unit of disparity.
+
+    Returns:
+        ``[B, T, 1, H, W]`` bool for each band.
     """
     radius = (disparity - focus_disparity[..., None, None, None]) * k[..., None, None, None]
-    size = radius.abs().flatten(0, 1)
-    near = torch.zeros_like(size)
-    for dim in (-1, -2):
-        length = size.shape[dim] - 1
-        a, b = size.narrow(dim, 0, length), size.narrow(dim, 1, length)
-        signed = radius.flatten(0, 1)
-        jump = (signed.narrow(dim, 0, length) - signed.narrow(dim, 1, length)).abs() > EDGE_PX
-        reach = torch.where(jump, torch.maximum(a, b), 0).clamp(max=MAX_MARGIN_PX).ceil()
-        for start in (0, 1):
-            part = near.narrow(dim, start, length)
-            part.copy_(torch.maximum(part, reach))
-    edges = torch.zeros_like(near, dtype=torch.bool)
-    for margin in near.unique().tolist():
-        if margin > 0:
-            kernel = 2 * int(margin) + 1
-            wide = functional.max_pool2d((near == margin).float(), kernel, stride=1, padding=int(margin))
-            edges |= wide > 0
     return {
         "in focus": radius.abs() <= FOCUS_PX,
         "foreground": radius > FOCUS_PX,
         "background": radius < -FOCUS_PX,
-        "edges": edges.view_as(radius),
+        "edges": _near_edges(radius.flatten(0, 1)).view_as(radius),
     }
+
+
+def _near_edges(radius: Tensor) -> Tensor:
+    """Mask of the pixels near edges, of signed radii, both ``[N, 1, H, W]``."""
+    # How much farther the band of an edge reaches from here; below 0 outside.
+    reach = torch.full_like(radius, -1)
+    for dim in (-1, -2):
+        length = radius.shape[dim] - 1
+        a, b = radius.narrow(dim, 0, length), radius.narrow(dim, 1, length)
+        margin = torch.maximum(a.abs(), b.abs()).ceil().clamp(max=MAX_MARGIN_PX)
+        margin = torch.where((a - b).abs() > EDGE_PX, margin, -1)
+        for start in (0, 1):
+            side = reach.narrow(dim, start, length)
+            side.copy_(torch.maximum(side, margin))
+    for _ in range(int(reach.max())):
+        reach = torch.maximum(reach, functional.max_pool2d(reach, 3, stride=1, padding=1) - 1)
+    return reach >= 0
 
 
 def k_band(k_at_1024: float) -> str:
