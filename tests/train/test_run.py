@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import subprocess
@@ -294,11 +295,15 @@ def test_a_loss_that_is_no_number_ends_the_run(
 
 
 def test_a_run_that_diverges_ends(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    total_loss, calls = loop.total_loss, itertools.count()
+    monkeypatch.setattr(loop, "total_loss", lambda *given: total_loss(*given) * 1.5 ** next(calls))
     monkeypatch.setattr(loop, "SETTLED", 2)
     monkeypatch.setattr(loop, "SMOOTHING", 0.1)
-    stage = {"name": "geometry", "num_steps": 40, "num_frames": 1, "learning_rate": 3.0}
-    message = refused(make_recipe(stages=[stage], stop_above=2.0), options(corpus, tmp_path / "run"))
+    stage = {"name": "geometry", "num_steps": 40, "num_frames": 1, "learning_rate": 1e-6}
+    recipe = make_recipe(stages=[stage], stop_above=30.0)
+    message = refused(recipe, options(corpus, tmp_path / "run"))
     assert ": diverges, the running mean of the loss is" in message and "Lower the learning rate." in message
+    assert "The last good checkpoint is" in message
 
 
 def test_the_command_ends_in_one_line(
