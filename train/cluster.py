@@ -8,13 +8,18 @@ depend on how it was started.
 from __future__ import annotations
 
 import logging
+import socket
 from pathlib import Path
 from typing import Any
 
 from focuspull.dataset.errors import UserError
+from focuspull.train.loop import num_passes
 from focuspull.train.recipe import Recipe
 from focuspull.train.run import RunOptions, train, trained
 from focuspull.train.stages import StageName
+
+CONNECT_S = 5.0
+"""After which a cluster that does not answer is none."""
 
 
 def train_on_ray(
@@ -41,6 +46,7 @@ def train_on_ray(
     Raises:
         UserError: As there, and if there is no Ray Train or no such cluster.
     """
+    num_passes(recipe, num_workers)
     try:
         import ray
         from ray.train import FailureConfig, RunConfig, ScalingConfig
@@ -50,14 +56,17 @@ def train_on_ray(
             f"--ray: Ray Train is not installed ({error.name}). pip install 'ray[train]'"
         ) from error
     try:
+        host, colon, port = address.rpartition(":")
+        if colon and port.isdigit():  # Ray itself would try for minutes
+            socket.create_connection((host.rpartition("/")[2], int(port)), timeout=CONNECT_S).close()
         ray.init(address=address, log_to_driver=True, logging_level=logging.WARNING)
-    except ConnectionError as error:
+    except OSError as error:  # which a ConnectionError is
         raise UserError(
             f"--ray-address {address}: no Ray cluster answers there. Start one, or give local."
         ) from error
     use_gpu = options.device != "cpu"
     # Folders are seen under their full names only: workers start elsewhere.
-    here = options.model_copy(update={"out": options.out.resolve()})
+    here = options.seen_from_anywhere()
     settings = {
         "recipe": recipe.model_dump_json(),
         "options": here.model_dump_json(),

@@ -35,6 +35,7 @@ from focuspull.dataset.storage import Folder
 from focuspull.dataset.transforms import Transform
 from focuspull.train.sources import (
     Source,
+    full_address,
     open_sources,
     open_whole,
     parse_source,
@@ -42,7 +43,7 @@ from focuspull.train.sources import (
     weights_of,
 )
 
-__all__ = ["Epoch", "Source", "TrainingData", "open_sources", "parse_source"]
+__all__ = ["Epoch", "Source", "TrainingData", "full_address", "open_sources", "parse_source"]
 
 
 class Epoch(FrozenModel):

@@ -113,19 +113,28 @@ def train_stage(job: StageJob, world: World) -> Path:
     return _Training(job, world).run()
 
 
+def num_passes(recipe: Recipe, world_size: int) -> int:
+    """Micro-batches of a process in an optimiser step.
+
+    Raises:
+        UserError: If the batch does not divide.
+    """
+    per_pass = recipe.micro_batch_size * world_size
+    if recipe.batch_size % per_pass:
+        raise UserError(
+            f"batch_size: {recipe.batch_size} is no multiple of micro_batch_size "
+            f"{recipe.micro_batch_size} times {world_size} processes. Change one of the three."
+        )
+    return recipe.batch_size // per_pass
+
+
 class _Training:
     """What lives as long as a stage."""
 
     def __init__(self, job: StageJob, world: World) -> None:
         self.job, self.world = job, world
         recipe, stage, parts = job.recipe, job.stage, job.parts
-        per_pass = recipe.micro_batch_size * world.size
-        if recipe.batch_size % per_pass:
-            raise UserError(
-                f"batch_size: {recipe.batch_size} is no multiple of micro_batch_size "
-                f"{recipe.micro_batch_size} times {world.size} processes. Change one of the three."
-            )
-        self.num_passes = recipe.batch_size // per_pass
+        self.num_passes = num_passes(recipe, world.size)
         network = cast(ModelMixin, getattr(parts, stage.network))
         self.before = list_checkpoints(job.checkpoints)
         for part in (parts.unet, parts.vae, parts.image_encoder):

@@ -28,7 +28,7 @@ from focuspull.dataset.transforms import Transform
 from focuspull.model.pipeline import load_pipeline
 from focuspull.model.presets import Parts, build
 from focuspull.train.checkpoint import LAST, PIPELINE, list_checkpoints, read_checkpoint
-from focuspull.train.data import Source, TrainingData, open_sources
+from focuspull.train.data import Source, TrainingData, full_address, open_sources
 from focuspull.train.distributed import Strategy, World, join_world
 from focuspull.train.loop import StageJob, train_stage
 from focuspull.train.recipe import Recipe
@@ -75,6 +75,22 @@ class RunOptions(FrozenModel):
     wandb: str | None = None
     peak_tflops: float | None = None
     skip_damaged: bool = False
+
+    def seen_from_anywhere(self) -> RunOptions:
+        """The same with full names of all that is on a disk, for processes that start elsewhere."""
+        paths = {
+            name: None if (path := getattr(self, name)) is None else path.resolve()
+            for name in ("out", "init", "latents")
+        }
+        sources = {
+            name: None
+            if (given := getattr(self, name)) is None
+            else tuple(
+                source.model_copy(update={"address": full_address(source.address)}) for source in given
+            )
+            for name in ("data", "validation")
+        }
+        return self.model_copy(update={**paths, **sources})
 
 
 def train(recipe: Recipe, options: RunOptions, stages: tuple[StageName, ...] | None = None) -> Path:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
@@ -53,6 +54,16 @@ def parse_source(text: str) -> Source:
         raise UserError(
             f"--data {text}: the weight must be a positive number, got '{weight}'. Write ADDRESS=WEIGHT."
         ) from None
+
+
+def full_address(address: str) -> str:
+    """The address of a source, with its full name if it is on a disk."""
+    if address == "cards" or "://" in address:
+        return address
+    if is_cards(address):
+        kind, _, path = address.partition(":")
+        return f"{kind}:{Path(path).resolve()}"
+    return str(Path(address).resolve())
 
 
 def weights_of(sources: Sequence[Source]) -> list[float] | None:

@@ -18,7 +18,7 @@ from focuspull.dataset.index import INDEX_NAME, read_index, rebuild_index, write
 from focuspull.dataset.loader import Batch, Window
 from focuspull.dataset.perturb import PRESETS
 from focuspull.dataset.transforms import Transform
-from focuspull.train.data import Source, TrainingData, open_sources, parse_source
+from focuspull.train.data import Source, TrainingData, full_address, open_sources, parse_source
 from tests.dataset.conftest import make_clip, publish
 
 torch.set_num_threads(1)
@@ -324,3 +324,10 @@ def test_a_run_that_followed_goes_on_following(shards: Path, tmp_path: Path) -> 
         open_data(tmp_path / "c").load_state_dict(data.state_dict())
     with pytest.raises(UserError, match=r"--follow: the run was begun without it\. Leave it out"):
         data.load_state_dict(open_data(tmp_path / "c").state_dict())
+
+
+def test_full_addresses_are_the_same_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert full_address("a/b") == str(tmp_path / "a/b")
+    assert full_address("cards:c.yaml") == f"cards:{tmp_path / 'c.yaml'}"
+    assert [full_address(a) for a in ("cards", "s3://lab/a")] == ["cards", "s3://lab/a"]
