@@ -375,8 +375,10 @@ class _Training:
 
         def write(folder: Path) -> None:
             mine = cast(Any, self.learner.network)
+            # diffusers drops what it has noted as left at its default, even if it was set since.
+            config = {key: value for key, value in mine.config.items() if key != "_use_default_values"}
             with torch.device("meta"):
-                copy = type(mine).from_config(mine.config)
+                copy = type(mine).from_config(config)
             copy.load_state_dict(weights, assign=True)
             whole = replace(job.parts, **{job.stage.network: copy})
             BokehPipeline.of(whole).save_pretrained(folder)

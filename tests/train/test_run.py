@@ -104,6 +104,11 @@ def test_a_run_leaves_networks_checkpoints_logs_and_pictures(undisturbed: Path) 
         assert [line["step"] for line in log if "train/total" in line] == [1, 2, 3, 4]
         assert [line["step"] for line in log if "val/psnr" in line] == [0, 4]
         assert [path.name for path in sorted((folder / "grids").iterdir())] == ["000000.png", "000004.png"]
+    factors = {
+        name: load_pipeline(undisturbed / name / "checkpoints/last/pipeline").vae.config["scaling_factor"]
+        for name in STAGES
+    }
+    assert len(set(factors.values())) == 1 and factors["detail"] != 0.18215
     perturbed = [line for line in lines(undisturbed / "temporal/log.jsonl") if "val perturbed/psnr" in line]
     assert len(perturbed) == 2
     assert yaml.safe_load((undisturbed / "recipe.yaml").read_text()) == make_recipe().model_dump(mode="json")
