@@ -69,7 +69,7 @@ class StageJob:
         stage: One of its stages.
         folder: For checkpoints, logs and pictures of this stage.
         parts: The networks as the stage before has left them, on the CPU, in float32.
-        data: Makes what the stage sees; called once.
+        data: Opens what the stage sees, from its beginning.
         validations: What it is measured on, by name; none if there is nothing.
         strategy: How processes share the work.
         cache: Folder for latents of frozen networks; None: they are computed anew.
@@ -177,6 +177,7 @@ class _Training:
         batches = iter(self.data)
         throughput: Throughput | None = None
         sums: dict[str, Tensor] = {}
+        num_summed = 0
         path: Path | None = None
         if self.step == 0:
             self._validate()
@@ -185,6 +186,7 @@ class _Training:
             for name, value in losses.items():
                 sums[name] = sums.get(name, torch.zeros_like(value)) + value
             self.step += 1
+            num_summed += 1
             if throughput is None:
                 # From here on: the first step has compiled kernels and filled caches.
                 throughput = Throughput(
@@ -198,8 +200,9 @@ class _Training:
                 throughput.step(waited_s)
             is_last = self.step == stage.num_steps
             if self.step % recipe.log_every == 0 or is_last:
-                self._write_log(sums, throughput)
-                sums = {}
+                means = {name: float(value) / num_summed for name, value in sums.items()}
+                self._write_log(means, throughput)
+                sums, num_summed = {}, 0
             saved = self.step % recipe.save_every == 0 or is_last
             if self.step % recipe.validate_every == 0 or is_last:
                 self._validate()
@@ -249,12 +252,12 @@ class _Training:
     def _stop_if_ill(self, sums: dict[str, Tensor]) -> None:
         """End the run before a step that would spoil the weights; the same in all processes."""
         total, norm = float(sums["total"]), float(sums["grad_norm"])
-        saved = list(list_checkpoints(self.job.checkpoints).values())
-        good = f"The last good checkpoint is {saved[-1]}" if saved else "There is no checkpoint yet"
         where = f"{self.job.stage.name}, step {self.step + 1}"
         if not (math.isfinite(total) and math.isfinite(norm)):
             what = f"loss is {total}" if not math.isfinite(total) else f"norm of the gradients is {norm}"
-            raise UserError(f"{where}: the {what}. {good}. Lower the learning rate or lengthen the warm-up.")
+            raise UserError(
+                f"{where}: the {what}. {self._last_good()}. Lower the learning rate or lengthen the warm-up."
+            )
         self.mean_loss = total if self.step == 0 else SMOOTHING * self.mean_loss + (1 - SMOOTHING) * total
         if self.step >= SETTLED:
             self.least_loss = min(self.least_loss, self.mean_loss)
@@ -262,8 +265,12 @@ class _Training:
             if self.mean_loss > limit:
                 raise UserError(
                     f"{where}: diverges, the running mean of the loss is {self.mean_loss:.4g} and was "
-                    f"{self.least_loss:.4g}. {good}. Lower the learning rate."
+                    f"{self.least_loss:.4g}. {self._last_good()}. Lower the learning rate."
                 )
+
+    def _last_good(self) -> str:
+        saved = list(list_checkpoints(self.job.checkpoints).values())
+        return f"The last good checkpoint is {saved[-1]}" if saved else "There is no checkpoint yet"
 
     def _autocast(self) -> Any:
         enabled = self.job.recipe.precision == "bfloat16"
@@ -288,9 +295,8 @@ class _Training:
             network.zero_grad(set_to_none=True)
         return float(counter.get_total_flops() * self.num_passes)
 
-    def _write_log(self, sums: dict[str, Tensor], throughput: Throughput) -> None:
-        steps = self.step % self.job.recipe.log_every or self.job.recipe.log_every
-        values: dict[str, Any] = {f"train/{name}": float(value) / steps for name, value in sums.items()}
+    def _write_log(self, means: dict[str, float], throughput: Throughput) -> None:
+        values: dict[str, Any] = {f"train/{name}": value for name, value in means.items()}
         values["train/learning_rate"] = self.optimizer.param_groups[0]["lr"]
         values["data/position"] = self.data.position
         values["data/skipped"] = self.data.num_skipped

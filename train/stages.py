@@ -8,9 +8,9 @@
    a time, towards the pixels of the rendered bokeh and their gradients.
 
 Before them, for networks that do not start from Stable Video Diffusion's weights: ``autoencoder``, in which
-the whole VAE learns to encode and decode the frames and the defocus maps. At its end the latents' scaling
-factor is set so that they have unit variance (Rombach et al., "High-resolution image synthesis with latent
-diffusion models", CVPR 2022, section G).
+the whole VAE learns to encode and decode frames and defocus maps, the bokeh with the skips of the
+all-in-focus frames. At its end the latents' scaling factor is set so that they have unit variance (Rombach et
+al., "High-resolution image synthesis with latent diffusion models", CVPR 2022, section G).
 
 Each starts from what the one before has learned. A `Stage` says all that distinguishes them, so there is one
 loop for all. Parameters in the group ``inert`` have no effect (`focuspull.model.unet.parameter_group`) and
@@ -104,7 +104,7 @@ _NETWORKS = {"unet": unet_module.Group, "vae": vae_module.Group}
 AUTOENCODER = Stage(
     name="autoencoder",
     network="vae",
-    groups=("encoder", "decoder spatial", "decoder temporal"),
+    groups=("encoder", "decoder spatial", "decoder temporal", "skips"),
     num_frames=3,
     losses=(Term(loss="pixel_l1"), Term(loss="sobel_l1")),
     learning_rate=1e-4,
@@ -203,8 +203,13 @@ def stage_losses(
     """
     if stage.name == "autoencoder":
         target = vae_images(parts, batch)
-        latents, _ = parts.vae.encode_video(target)
-        predicted = parts.vae.decode_video(latents, None)
+        latents, skips = parts.vae.encode_video(target)
+        # The first two thirds are what the encoder gets, the last is what the decoder will have to make, with
+        # what it will then have of the all-in-focus frames, which are the first third.
+        third = len(target) // 3
+        sharp = tuple(skip[:third] for skip in skips)
+        given, bokeh = latents.split([2 * third, third])
+        predicted = torch.cat([parts.vae.decode_video(given, None), parts.vae.decode_video(bokeh, sharp)])
     elif stage.network == "unet":
         with torch.no_grad():
             inputs, _ = _inputs(parts, batch, cache)
@@ -243,13 +248,14 @@ def predict(parts: Parts, batch: Batch) -> Tensor:
 
 @torch.no_grad()
 def reconstruct(parts: Parts, batch: Batch) -> Tensor:
-    """The rendered bokeh of a batch, encoded and decoded: the best that can be had of its latents alone.
+    """The rendered bokeh of a batch, encoded and decoded: what a perfect U-Net would lead to.
 
     Returns:
         ``[B, T, 3, H, W]`` sRGB in [0, 1], float32.
     """
     latents, _ = parts.vae.encode_video(_images(batch.bokeh))
-    return (parts.vae.decode_video(latents, None).float() / 2 + 0.5).clamp(0, 1)
+    _, sharp = parts.vae.encode_video(_images(batch.aif))
+    return (parts.vae.decode_video(latents, sharp).float() / 2 + 0.5).clamp(0, 1)
 
 
 @torch.no_grad()
@@ -270,8 +276,8 @@ def set_scaling_factor(vae: BokehVae, images: Iterable[Tensor]) -> float:
 
 
 def vae_images(parts: Parts, batch: Batch) -> Tensor:
-    """All that a VAE has to encode of a batch, ``[3 B, T, 3, H, W]``: both videos and the defocus."""
-    return torch.cat([_images(batch.aif), _images(batch.bokeh), _defocus(parts, batch)])
+    """All that a VAE has to encode of a batch, ``[3 B, T, 3, H, W]``: all-in-focus, defocus and bokeh."""
+    return torch.cat([_images(batch.aif), _defocus(parts, batch), _images(batch.bokeh)])
 
 
 def _inputs(parts: Parts, batch: Batch, cache: LatentCache | None = None) -> tuple[dict[str, Tensor], Any]:

@@ -113,7 +113,7 @@ class Tracker:
             with Image.open(path) as picture:
                 self._board.add_image(name, np.asarray(picture.convert("RGB")), step, dataformats="HWC")
         if self._wandb is not None:
-            import wandb
+            import wandb  # pyright: ignore[reportMissingImports]
 
             self._wandb.log({name: wandb.Image(str(path))}, step=step)
 
@@ -177,7 +177,7 @@ def _open_board(folder: Path, start_step: int) -> Any:
 
 def _open_wandb(folder: Path, project: str, config: Mapping[str, Any]) -> Any:
     try:
-        import wandb
+        import wandb  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise UserError(f"--wandb {project}: wandb is not installed. pip install wandb") from error
     path = folder / WANDB_ID
