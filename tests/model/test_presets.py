@@ -60,7 +60,7 @@ def test_the_seed_decides_the_weights_and_nothing_else_is_drawn() -> None:
 
 
 def test_a_preset_that_does_not_exist_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    message = "preset: there is none called 'huge'. There are: svd, small, tiny."
+    message = "preset: there is none called 'huge'. There are: svd, small, mini, tiny."
     with pytest.raises(UserError, match=f"^{message}$"):
         get_preset("huge")
     assert params.main(["huge"]) == 2
