@@ -12,17 +12,7 @@ from torch import Tensor
 
 from focuspull.dataset.loader import Batch
 from focuspull.train.distributed import Strategy, World, gathered, join_world, share, without_sync
-from focuspull.train.stages import (
-    AUTOENCODER,
-    DETAIL,
-    GEOMETRY,
-    STAGES,
-    TEMPORAL,
-    Learner,
-    Stage,
-    choose_parameters,
-    total_loss,
-)
+from focuspull.train.stages import STAGES, Learner, Stage, StageName, choose_parameters, total_loss
 from tests.model.networks import tiny
 from tests.train.test_stages import make_batch, part
 
@@ -43,32 +33,44 @@ def gradients(stage: Stage, batches: list[Batch], world: World, strategy: Strate
     return gathered({name: named[name].grad for name in chosen})  # type: ignore[arg-type]
 
 
-def work(rank: int, folder: Path, stage_name: str, strategy: Strategy) -> None:
+CASES: list[tuple[StageName, Strategy]] = [
+    ("autoencoder", "ddp"),
+    ("geometry", "ddp"),
+    ("temporal", "fsdp"),
+    ("detail", "fsdp"),
+]
+
+
+def work(rank: int, folder: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=WORLD)
     batch = make_batch(batch=4)
     mine = [part(batch, slice(number, number + 1)) for number in range(rank, 4, WORLD)]
-    found = gradients(STAGES[stage_name], mine, World(rank, WORLD, CPU), strategy)  # type: ignore[index]
-    torch.save(found, folder / f"{rank}.pt")
+    for name, strategy in CASES:
+        found = gradients(STAGES[name], mine, World(rank, WORLD, CPU), strategy)
+        torch.save(found, folder / f"{name}-{strategy}-{rank}.pt")
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize(
-    ("stage", "strategy"),
-    [(AUTOENCODER, "ddp"), (GEOMETRY, "ddp"), (TEMPORAL, "fsdp"), (DETAIL, "fsdp")],
-    ids=["autoencoder-ddp", "geometry-ddp", "temporal-fsdp", "detail-fsdp"],
-)
+@pytest.fixture(scope="module")
+def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with the gradients that two processes have found."""
+    folder = tmp_path_factory.mktemp("together")
+    mp.spawn(work, (folder,), WORLD)  # type: ignore[attr-defined]
+    return folder
+
+
+@pytest.mark.parametrize(("name", "strategy"), CASES)
 def test_two_processes_have_the_gradients_of_the_joined_batch(
-    stage: Stage, strategy: Strategy, tmp_path: Path
+    name: StageName, strategy: Strategy, together: Path
 ) -> None:
-    expected = gradients(stage, [make_batch(batch=4)], World(0, 1, CPU), strategy)
-    mp.spawn(work, (tmp_path, stage.name, strategy), WORLD)  # type: ignore[attr-defined]
+    expected = gradients(STAGES[name], [make_batch(batch=4)], World(0, 1, CPU), strategy)
     for rank in range(WORLD):
-        found = torch.load(tmp_path / f"{rank}.pt")
+        found = torch.load(together / f"{name}-{strategy}-{rank}.pt")
         assert found.keys() == expected.keys()
-        for name, value in expected.items():
+        for key, value in expected.items():
             scale = value.abs().max().item()
-            assert torch.allclose(found[name], value, rtol=1e-3, atol=1e-4 * scale + 1e-9), name
+            assert torch.allclose(found[key], value, rtol=1e-3, atol=1e-4 * scale + 1e-9), key
 
 
 def test_one_process_is_a_world_of_its_own() -> None:
