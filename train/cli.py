@@ -13,9 +13,13 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from focuspull.dataset.commands import above_zero, examples, natural, overrides, positive
 from focuspull.dataset.errors import UserError
+
+if TYPE_CHECKING:
+    from focuspull.train.run import RunOptions
 
 VERBS = {
     "all": "train the stages of a recipe, one after the other",
@@ -76,6 +80,14 @@ def _parser() -> argparse.ArgumentParser:
     verb.set_defaults(run=_compare)
     _add_data(verb)
     verb.add_argument("--num-samples", type=positive, metavar="N", help="at most so many; default: all")
+    text = "train a recipe with and without some of its ideas, and print what each is worth"
+    verb = verbs.add_parser("ablate", help=text, description=text, allow_abbrev=False)
+    verb.set_defaults(run=_ablate)
+    verb.add_argument(
+        "--variants", metavar="NAME[,NAME]", help="such as no-mpi,unsigned,no-temporal,cards; default: all"
+    )
+    _add_data(verb)
+    _add_run_options(verb)
     return parser
 
 
@@ -169,14 +181,11 @@ def _compare(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _train(arguments: argparse.Namespace) -> int:
+def _run_options(arguments: argparse.Namespace) -> RunOptions:
     from focuspull.train.data import parse_source
-    from focuspull.train.recipe import load_recipe
-    from focuspull.train.run import RunOptions, train
+    from focuspull.train.run import RunOptions
 
-    _no_bars()
-    recipe = load_recipe(arguments.recipe, arguments.overrides)
-    options = RunOptions(
+    return RunOptions(
         out=arguments.out,
         data=tuple(parse_source(text) for text in arguments.data),
         validation=arguments.validation and tuple(parse_source(text) for text in arguments.validation),
@@ -192,6 +201,26 @@ def _train(arguments: argparse.Namespace) -> int:
         peak_tflops=arguments.peak_tflops,
         skip_damaged=arguments.skip_damaged,
     )
+
+
+def _ablate(arguments: argparse.Namespace) -> int:
+    from focuspull.train.ablate import VARIANTS, ablate
+    from focuspull.train.recipe import load_recipe
+
+    _no_bars()
+    recipe = load_recipe(arguments.recipe, arguments.overrides)
+    names = arguments.variants.split(",") if arguments.variants else list(VARIANTS)
+    print(ablate(recipe, _run_options(arguments), names))
+    return 0
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from focuspull.train.recipe import load_recipe
+    from focuspull.train.run import train
+
+    _no_bars()
+    recipe = load_recipe(arguments.recipe, arguments.overrides)
+    options = _run_options(arguments)
     stages = None if arguments.stage is None else (arguments.stage,)
     if arguments.ray is not None:
         from focuspull.train.cluster import train_on_ray

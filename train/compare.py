@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
 from focuspull.dataset.errors import UserError
@@ -40,13 +42,11 @@ def compare(recipe: Recipe, options: RunOptions, *, num_samples: int | None = No
     Raises:
         UserError: If no stage has been trained, or there is nothing to measure on.
     """
-    device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     systems: dict[str, Predict] = {name: renderer_predict(get_renderer(name)) for name in BASELINES}
     for stage in recipe.stages:
         folder = options.out / stage.name / "checkpoints" / LAST / PIPELINE
         if stage.name != "autoencoder" and folder.exists():
-            pipeline = load_pipeline(folder)
-            systems[stage.name] = _network(Parts(pipeline.unet, pipeline.vae, pipeline.image_encoder), device)
+            systems[stage.name] = network_predict(folder, options.device)
     if len(systems) == len(BASELINES):
         raise UserError(f"{options.out}: has no trained stage. Train first: focuspull-train all")
     corpora = open_sources(options.validation or options.data, "val")
@@ -65,7 +65,16 @@ def compare(recipe: Recipe, options: RunOptions, *, num_samples: int | None = No
     return "\n\n".join(tables)
 
 
-def _network(parts: Parts, device: torch.device) -> Predict:
+def network_predict(folder: Path, device: str | None) -> Predict:
+    """The networks in a folder as something that can be validated.
+
+    Args:
+        folder: Of a pipeline.
+        device: Where to compute; None: a GPU if there is one.
+    """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    pipeline = load_pipeline(folder)
+    parts = Parts(pipeline.unet, pipeline.vae, pipeline.image_encoder)
     for network in (parts.unet, parts.vae, parts.image_encoder):
         network.to(device).eval()  # pyright: ignore[reportArgumentType]
 

@@ -211,9 +211,7 @@ def _starting_point(recipe: Recipe, options: RunOptions, stage: Stage) -> Parts:
                 raise UserError(
                     "--init: the recipe starts from scratch. Leave it out, or set --start weights."
                 )
-            parts = build(recipe.preset, seed=recipe.seed, **recipe.unet)
-            open_paths(parts)
-            return parts
+            return scratch(recipe)
         if options.init is None:
             raise UserError(
                 "--init: the recipe starts from weights and was given none. "
@@ -229,6 +227,13 @@ def _starting_point(recipe: Recipe, options: RunOptions, stage: Stage) -> Parts:
             f"{before.num_steps} steps. Train that first, or all."
         )
     return _load(recipe, found[max(found)] / PIPELINE)
+
+
+def scratch(recipe: Recipe) -> Parts:
+    """Freshly drawn networks of a recipe, as training starts with them."""
+    parts = build(recipe.preset, seed=recipe.seed, **recipe.unet)
+    open_paths(parts)
+    return parts
 
 
 @torch.no_grad()

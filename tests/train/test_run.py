@@ -20,6 +20,7 @@ from focuspull.model.presets import build
 from focuspull.train import loop
 from focuspull.train.checkpoint import list_checkpoints
 from focuspull.train.cli import main
+from focuspull.train.compare import BASELINES, compare
 from focuspull.train.data import parse_source
 from focuspull.train.loop import rate_factor, step_seed
 from focuspull.train.recipe import Optimization, Recipe
@@ -343,3 +344,16 @@ def test_every_step_stage_process_and_seed_draws_its_own_numbers() -> None:
         for rank in range(2)
     }
     assert len(seeds) == 80
+
+
+def test_stages_are_compared_with_renderers_without_weights(undisturbed: Path, corpus: Path) -> None:
+    tables = compare(make_recipe(), options(corpus, undisturbed))
+    names = [line.split("|")[1].strip() for line in tables.splitlines() if line.startswith("| ")]
+    assert names[2:] and [name for name in names if name in BASELINES] == 2 * list(BASELINES)
+    assert [name for name in names if name in STAGES] == 2 * list(STAGES[1:])
+    assert tables.startswith("True disparity, 2 samples:") and "Perturbed disparity, 2 samples:" in tables
+
+
+def test_a_run_without_a_trained_stage_cannot_be_compared(corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has no trained stage. Train first: focuspull-train all"):
+        compare(make_recipe(), options(corpus, tmp_path))
