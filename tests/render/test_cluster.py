@@ -126,7 +126,7 @@ def command(wee: str, out: Path, address: str) -> list[str]:
 
 
 def stop_unfinished(child: int) -> bool:
-    """Stop a process before it has staged its clip, which then nobody but another process will; or let it be.
+    """Stop a process that has not staged its clip; any other goes on. Returns whether it was stopped.
 
     One that went on might stage its clip before its worker sees that the raylet is gone.
     """
@@ -137,12 +137,10 @@ def stop_unfinished(child: int) -> bool:
         os.kill(child, signal.SIGSTOP)
         for _ in range(1000):
             if (process / "stat").read_text().rpartition(")")[2].split()[0] == "T":
+                if not job.with_suffix(".json").exists():
+                    return True
                 break
             time.sleep(0.002)
-        else:
-            return False
-        if not job.with_suffix(".json").exists():
-            return True
         os.kill(child, signal.SIGCONT)
     except (OSError, ValueError):
         pass  # it has ended since
