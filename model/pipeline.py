@@ -26,7 +26,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
@@ -37,13 +37,14 @@ from transformers import CLIPVisionModelWithProjection
 
 from focuspull.dataset.errors import UserError
 from focuspull.dataset.mpi import region_ids
+from focuspull.model.multistep import predict_latents
 from focuspull.model.presets import Parts
 from focuspull.model.renderer import FrameInput, validate_inputs
-from focuspull.model.unet import BokehUNet, defocus_images, predict_x0
+from focuspull.model.unet import BokehUNet, defocus_images
 from focuspull.model.vae import BokehVae, Skips, stack_skips
-from focuspull.model.wois import check_window, overlapped
+from focuspull.model.wois import check_window, overlapped, side_by_side
 
-Fuse = Literal["latent", "pixel"]
+Fuse = Literal["latent", "pixel", "none"]
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -61,7 +62,8 @@ class Settings:
         window: Frames the U-Net sees at once, 2L; even.
         fuse: ``latent``: results are fused before they are decoded (released code). ``pixel``: each chunk is
             decoded and the images are fused (as the paper writes it), so that latents are never averaged;
-            takes as long, unless ``decode_window`` is shorter than ``window``.
+            takes as long, unless ``decode_window`` is shorter than ``window``. ``none``: chunks do not
+            overlap, to see what fusing is good for.
         decode_window: Frames that are decoded at once, even; None for ``window``. Less takes less memory.
         width: Width in pixels at which the networks work; None for the video's own.
         tile: Side in pixels of square tiles, at that width; None for whole frames.
@@ -78,8 +80,10 @@ class Settings:
         check_window(self.window)
         if self.decode_window is not None:
             check_window(self.decode_window, "decode_window")
-        if self.fuse not in ("latent", "pixel"):
-            raise ValueError(f"fuse: must be 'latent' or 'pixel', got {self.fuse!r}")
+        if self.fuse not in get_args(Fuse):
+            raise ValueError(
+                f"fuse: must be one of {', '.join(map(repr, get_args(Fuse)))}, got {self.fuse!r}"
+            )
         for name in ("width", "tile"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -228,11 +232,12 @@ class BokehPipeline(DiffusionPipeline):
 
             images = (image for _, image in overlapped(prepared(), refocus, settings.window))
         else:
-            predicted = overlapped(prepared(), self._predict, settings.window)
+            cut = side_by_side if settings.fuse == "none" else overlapped
+            predicted = cut(prepared(), self._predict, settings.window)
             # Encoding again costs less than keeping the features of all frames the U-Net waits for:
             # 0.2 GB each at 576x1024 in bfloat16.
             encoded = ((self._encode(frame.tiles)[1], latents) for frame, latents in predicted)
-            images = (image for _, image in overlapped(encoded, self._decode, decode_window))
+            images = (image for _, image in cut(encoded, self._decode, decode_window))
 
         for image in images:
             dtype, device = kinds.pop(0)
@@ -277,13 +282,19 @@ class BokehPipeline(DiffusionPipeline):
         """Latents ``[N, 4, h, w]`` of every frame's bokeh."""
         dtype = self.unet.dtype
         tiles = [
-            predict_x0(
+            predict_latents(
                 self.unet,
-                aif_latents=torch.stack([frame.aif_latents[n] for frame in chunk])[None].to(dtype),
-                defocus_latents=torch.stack([frame.defocus_latents[n] for frame in chunk])[None].to(dtype),
-                image_embeddings=torch.stack([frame.image_embedding for frame in chunk])[None].to(dtype),
-                regions=torch.stack([frame.regions[n] for frame in chunk])[None],
-                k=torch.stack([frame.k for frame in chunk])[None],
+                {
+                    "aif_latents": torch.stack([frame.aif_latents[n] for frame in chunk])[None].to(dtype),
+                    "defocus_latents": torch.stack([frame.defocus_latents[n] for frame in chunk])[None].to(
+                        dtype
+                    ),
+                    "image_embeddings": torch.stack([frame.image_embedding for frame in chunk])[None].to(
+                        dtype
+                    ),
+                    "regions": torch.stack([frame.regions[n] for frame in chunk])[None],
+                    "k": torch.stack([frame.k for frame in chunk])[None],
+                },
             )[0]
             for n in range(len(chunk[0].tiles))
         ]

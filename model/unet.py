@@ -169,6 +169,8 @@ class BokehUNet(UNetSpatioTemporalConditionModel):
         masks: See `MpiConfig`.
         two_norms: See `MpiConfig`.
         signed_defocus: What the defocus latents are of, see `defocus_images`; kept here for the same reason.
+        sampling_steps: 1, or how many steps noise is denoised in, see `focuspull.model.multistep`. Then the
+            first layer has room for noisy latents too, after the others.
     """
 
     @register_to_config
@@ -204,6 +206,7 @@ class BokehUNet(UNetSpatioTemporalConditionModel):
         masks: Masks = "regions",
         two_norms: bool = False,
         signed_defocus: bool = True,
+        sampling_steps: int = 1,
     ) -> None:
         super().__init__(
             sample_size=sample_size,
@@ -220,6 +223,12 @@ class BokehUNet(UNetSpatioTemporalConditionModel):
             num_attention_heads=num_attention_heads,
             num_frames=num_frames,
         )
+        if sampling_steps < 1:
+            raise ValueError(f"sampling_steps: must be at least 1, got {sampling_steps}")
+        if sampling_steps > 1:
+            self.conv_in = nn.Conv2d(
+                in_channels + out_channels, block_out_channels[0], kernel_size=3, padding=1
+            )
         self.mpi_config = MpiConfig(
             num_levels=num_levels,
             k_encoding=k_encoding,
@@ -273,7 +282,8 @@ class BokehUNet(UNetSpatioTemporalConditionModel):
         """Run the network once.
 
         Args:
-            sample: ``[B, T, 8, h, w]``, latents of the all-in-focus frames and of their defocus.
+            sample: ``[B, T, 8, h, w]``, latents of the all-in-focus frames and of their defocus; 4 more
+                channels if there is more than one step.
             timestep: A number or ``[B]``.
             image_embeddings: ``[B, T, D]``, one per all-in-focus frame.
             added_time_ids: ``[B, 3]``: frames per second, motion bucket, noise.

@@ -63,6 +63,27 @@ def overlapped(
     return _overlapped(frames, process, window)
 
 
+def side_by_side(
+    frames: Iterable[Frame], process: Callable[[list[Frame]], Sequence[Tensor]], window: int
+) -> Iterator[tuple[Frame, Tensor]]:
+    """Apply ``process`` to chunks that do not overlap: what `overlapped` is compared with.
+
+    Arguments and results are those of `overlapped`. Here too the last chunk reaches back to be as long as the
+    others.
+    """
+    check_window(window)
+    before: list[Frame] = []
+    waiting: list[Frame] = []
+    for frame in frames:
+        waiting.append(frame)
+        if len(waiting) == window:
+            yield from zip(waiting, process(waiting), strict=True)
+            before, waiting = waiting, []
+    if waiting:
+        context = before[len(waiting) :]
+        yield from zip(waiting, list(process(context + waiting))[len(context) :], strict=True)
+
+
 def check_window(window: int, name: str = "window") -> None:
     """Refuse a length of a chunk that is not even and positive.
 

@@ -1,21 +1,28 @@
 """What each idea is worth: the same training without it, side by side.
 
 Every variant is a run of its own in ``OUT/NAME``, with some of the recipe or of the data changed; one that
-was interrupted goes on where it was. The VAE from scratch is the same for all, so the variants start from the
-one in ``OUT/full``.
+was interrupted goes on where it was. The VAE from scratch is the same for all, so the variants start from
+the one in ``OUT/full``. Recipes that start from weights have theirs fitted to the variant: what has no
+counterpart is drawn anew.
+
+All are measured as they would be used: whole clips, in windows of as many frames as the first stage of the
+U-Net has, which overlap.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import Field
 
 from focuspull.dataset.clip import FrozenModel
 from focuspull.dataset.errors import UserError
-from focuspull.model.pipeline import BokehPipeline, load_pipeline
+from focuspull.model.pipeline import BokehPipeline, Fuse, Settings, load_pipeline
+from focuspull.model.presets import Parts, build
 from focuspull.train.checkpoint import LAST, PIPELINE
 from focuspull.train.compare import network_predict
 from focuspull.train.data import Source, open_sources
@@ -25,6 +32,8 @@ from focuspull.train.stages import StageName
 from focuspull.train.validate import Report, Validation, comparison_table, validate
 
 FULL = "full"
+NUM_STEPS = 25
+"""Of the variant with many; as Stable Video Diffusion has."""
 
 
 class Variant(FrozenModel):
@@ -35,19 +44,31 @@ class Variant(FrozenModel):
         unet: Options of the network that change.
         without: Stages that are left out.
         data: Sources in place of the run's; it is measured on the same clips all the same.
+        fuse: How windows are put together when it is measured, see `focuspull.model.pipeline.Settings`. A
+            variant that differs from the full run in nothing else is not trained.
     """
 
     summary: str
     unet: dict[str, Any] = Field(default_factory=dict)
     without: tuple[StageName, ...] = ()
     data: tuple[Source, ...] | None = None
+    fuse: Fuse = "latent"
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether it needs a run of its own."""
+        return bool(self.unet or self.without or self.data)
 
 
 VARIANTS: dict[str, Variant] = {
     FULL: Variant(summary="nothing"),
     "no-mpi": Variant(summary="attention to the all-in-focus features of regions", unet={"masks": "none"}),
     "unsigned": Variant(summary="the sign of the defocus", unet={"signed_defocus": False}),
+    "multi-step": Variant(
+        summary="the single step: 25 steps of denoising", unet={"sampling_steps": NUM_STEPS}
+    ),
     "no-temporal": Variant(summary="the temporal stage", without=("temporal",)),
+    "no-wois": Variant(summary="the overlap of windows", fuse="none"),
     "cards": Variant(summary="scenes: flat cards in their place", data=(Source(address="cards"),)),
 }
 """By the names that the command takes."""
@@ -73,45 +94,69 @@ def ablate(recipe: Recipe, options: RunOptions, names: Sequence[str]) -> str:
     corpora = open_sources(options.validation or options.data, "val", follow=options.follow)
     folders: dict[str, Path] = {}
     for name in chosen:
-        variant = VARIANTS[name]
-        stages = tuple(stage for stage in recipe.stages if stage.name not in variant.without)
-        changed = recipe.model_copy(update={"unet": {**recipe.unet, **variant.unet}, "stages": stages})
-        given = options.model_copy(
-            update={
-                "out": options.out / name,
-                "data": variant.data or options.data,
-                "validation": options.validation or options.data,
-            }
-        )
-        if name != FULL and recipe.stages[0].name == "autoencoder":
-            init = given.out / "start"
-            _start_with_vae(changed, options.out / FULL / "autoencoder", init)
-            changed = changed.model_copy(update={"start": "weights", "stages": stages[1:]})
-            given = given.model_copy(update={"init": init})
-        folders[name] = train(changed, given)
+        trained = name == FULL or VARIANTS[name].is_trained
+        folders[name] = _train(name, recipe, options) if trained else folders[FULL]
+    window = min(stage.num_frames for stage in recipe.stages if stage.network == "unet")
+    window += window % 2
     tables = []
     for title, perturbation in (("True disparity", None), ("Perturbed disparity", recipe.perturbation)):
         validation = Validation(
             corpora,
-            num_frames=max(stage.num_frames for stage in recipe.stages),
+            num_frames=min(row.num_frames for corpus in corpora for row in corpus.rows),
             transform=recipe.transform,
             num_samples=recipe.validation_samples,
             perturbation=perturbation,
             seed=recipe.seed,
         )
-        reports: dict[str, Report] = {
-            name: validate(network_predict(folder, options.device), validation)
-            for name, folder in folders.items()
-        }
+        reports: dict[str, Report] = {}
+        for name, folder in folders.items():
+            settings = Settings(window=window, fuse=VARIANTS[name].fuse)
+            reports[name] = validate(network_predict(folder, options.device, settings), validation)
         tables.append(f"{title}, {len(validation)} samples:\n\n{comparison_table(reports)}")
     return "\n\n".join(tables)
 
 
-def _start_with_vae(recipe: Recipe, stage: Path, folder: Path) -> None:
-    """Write the networks that a recipe starts with from scratch, with the VAE that a stage has trained."""
-    if (folder / "model_index.json").exists():
-        return
-    parts = scratch(recipe)
-    vae = load_pipeline(stage / "checkpoints" / LAST / PIPELINE).vae
+def _train(name: str, recipe: Recipe, options: RunOptions) -> Path:
+    variant = VARIANTS[name]
+    stages = tuple(stage for stage in recipe.stages if stage.name not in variant.without)
+    changed = recipe.model_copy(update={"unet": {**recipe.unet, **variant.unet}, "stages": stages})
+    given = options.model_copy(
+        update={
+            "out": options.out / name,
+            "data": variant.data or options.data,
+            "validation": options.validation or options.data,
+        }
+    )
+    if name != FULL:
+        start = given.out / "start"
+        if recipe.stages[0].name == "autoencoder":
+            vae = load_pipeline(options.out / FULL / "autoencoder" / "checkpoints" / LAST / PIPELINE).vae
+            _write(replace(scratch(changed), vae=vae), start)
+            changed = changed.model_copy(update={"start": "weights", "stages": stages[1:]})
+            given = given.model_copy(update={"init": start})
+        elif options.init is not None and variant.unet:
+            _write(_fitted(options.init, changed), start)
+            given = given.model_copy(update={"init": start})
+    return train(changed, given)
+
+
+def _write(parts: Parts, folder: Path) -> None:
     # What marks the folder as one of a pipeline is written last.
-    BokehPipeline(unet=parts.unet, vae=vae, image_encoder=parts.image_encoder).save_pretrained(folder)
+    if not (folder / "model_index.json").exists():
+        BokehPipeline.of(parts).save_pretrained(folder)
+
+
+@torch.no_grad()
+def _fitted(weights: Path, recipe: Recipe) -> Parts:
+    """Weights in a network with other options."""
+    there = load_pipeline(weights)
+    unet = build(recipe.preset, seed=recipe.seed, **recipe.unet).unet
+    known = there.unet.state_dict()
+    for key, value in unet.state_dict().items():
+        given = known.get(key)
+        if given is not None and given.shape == value.shape:
+            value.copy_(given)
+        elif key == "conv_in.weight" and given is not None:
+            # Noisy latents come last here, and are what the first were in Stable Video Diffusion.
+            value.copy_(torch.cat([given, given[:, : value.shape[1] - given.shape[1]]], 1))
+    return Parts(unet, there.vae, there.image_encoder)

@@ -30,6 +30,12 @@ VERBS = {
 }
 
 
+MEASUREMENTS = {
+    "compare": "measure the stages of a run beside renderers without weights",
+    "obey": "measure whether the blur that a run has learned follows K and the focus",
+}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
@@ -75,16 +81,16 @@ def _parser() -> argparse.ArgumentParser:
         verb.set_defaults(run=_train, stage=None if name == "all" else name)
         _add_data(verb)
         _add_run_options(verb)
-    text = "measure the stages of a run beside renderers without weights"
-    verb = verbs.add_parser("compare", help=text, description=text, allow_abbrev=False)
-    verb.set_defaults(run=_compare)
-    _add_data(verb)
-    verb.add_argument("--num-samples", type=positive, metavar="N", help="at most so many; default: all")
+    for name, text in MEASUREMENTS.items():
+        verb = verbs.add_parser(name, help=text, description=text, allow_abbrev=False)
+        verb.set_defaults(run=_measure, measurement=name)
+        _add_data(verb)
+        verb.add_argument("--num-samples", type=positive, metavar="N", help="at most so many; default: all")
     text = "train a recipe with and without some of its ideas, and print what each is worth"
     verb = verbs.add_parser("ablate", help=text, description=text, allow_abbrev=False)
     verb.set_defaults(run=_ablate)
     verb.add_argument(
-        "--variants", metavar="NAME[,NAME]", help="such as no-mpi,unsigned,no-temporal,cards; default: all"
+        "--variants", metavar="NAME[,NAME]", help="such as no-mpi,multi-step,no-wois,cards; default: all"
     )
     _add_data(verb)
     _add_run_options(verb)
@@ -163,8 +169,8 @@ def _no_bars() -> None:
     diffusers.utils.logging.disable_progress_bar()
 
 
-def _compare(arguments: argparse.Namespace) -> int:
-    from focuspull.train.compare import compare
+def _measure(arguments: argparse.Namespace) -> int:
+    from focuspull.train.compare import compare, obey
     from focuspull.train.data import parse_source
     from focuspull.train.recipe import load_recipe
     from focuspull.train.run import RunOptions
@@ -177,7 +183,8 @@ def _compare(arguments: argparse.Namespace) -> int:
         device=arguments.device,
     )
     recipe = load_recipe(arguments.recipe, arguments.overrides)
-    print(compare(recipe, options, num_samples=arguments.num_samples))
+    measure = {"compare": compare, "obey": obey}[arguments.measurement]
+    print(measure(recipe, options, num_samples=arguments.num_samples))
     return 0
 
 

@@ -29,7 +29,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from focuspull.dataset.errors import UserError
 from focuspull.dataset.loader import Batch
 from focuspull.model.pipeline import BokehPipeline
-from focuspull.model.presets import Parts
+from focuspull.model.presets import Parts, build
 from focuspull.train.checkpoint import Checkpoint, list_checkpoints, load_state, save_checkpoint
 from focuspull.train.data import TrainingData
 from focuspull.train.distributed import Strategy, World, gathered, share, whole, without_sync
@@ -44,6 +44,7 @@ from focuspull.train.stages import (
     predict,
     reconstruct,
     set_scaling_factor,
+    stage_losses,
     total_loss,
     vae_images,
 )
@@ -277,23 +278,11 @@ class _Training:
         return torch.autocast(self.world.device.type, torch.bfloat16, enabled=enabled)
 
     def _count_flops(self) -> float | None:
-        """Floating-point operations of one step in this process, without recomputation; None if unused.
-
-        Counted in a pass of its own with no effect, since counting takes other kernels.
-        """
+        """Of one step in this process; None if nothing is known to compare them with."""
         if self.world.device.type != "cuda" and not self.job.peak_tflops:
             return None
-        batch = next(iter(self.job.data())).to(self.world.device)
-        network = cast(ModelMixin, self.learner.network)
-        network.disable_gradient_checkpointing()
-        try:
-            with FlopCounterMode(display=False) as counter, self._autocast():
-                total_loss(self.job.stage, self.learner(batch)).backward()
-        finally:
-            if self.job.recipe.gradient_checkpointing:
-                network.enable_gradient_checkpointing()
-            network.zero_grad(set_to_none=True)
-        return float(counter.get_total_flops() * self.num_passes)
+        per_pass = count_flops(self.job.recipe, self.job.stage, next(iter(self.job.data())))
+        return float(per_pass * self.num_passes)
 
     def _write_log(self, means: dict[str, float], throughput: Throughput) -> None:
         values: dict[str, Any] = {f"train/{name}": value for name, value in means.items()}
@@ -400,6 +389,27 @@ class _Training:
             for _ in range(SCALING_BATCHES)
         )
         set_scaling_factor(parts.vae, images)
+
+
+def count_flops(recipe: Recipe, stage: Stage, batch: Batch) -> int:
+    """Floating-point operations of a pass forward and back, without what checkpointing repeats.
+
+    Counted on networks without memory, so that it costs none.
+
+    Args:
+        recipe: Says which networks.
+        stage: What learns.
+        batch: For its shape; on any device.
+    """
+    with torch.device("meta"):
+        parts = build(recipe.preset, **recipe.unet)
+    for network in (parts.unet, parts.vae, parts.image_encoder):
+        # diffusers makes some of its parameters on the CPU whatever it is told.
+        network.to("meta")  # pyright: ignore[reportArgumentType]
+    choose_parameters(parts, stage)
+    with FlopCounterMode(display=False) as counter:
+        total_loss(stage, stage_losses(parts, stage, batch.to("meta"))).backward()
+    return counter.get_total_flops()
 
 
 def make_optimizer(

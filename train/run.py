@@ -17,7 +17,8 @@ from typing import cast
 
 import torch
 import yaml
-from torch import nn
+from diffusers.models.resnet import ResnetBlock2D, TemporalResnetBlock
+from torch import Tensor, nn
 
 from focuspull.dataset.clip import FrozenModel
 from focuspull.dataset.errors import UserError
@@ -241,14 +242,21 @@ def open_paths(parts: Parts) -> None:
     """Open what is closed at first, to preserve what weights know, where they know nothing.
 
     Else K would hardly reach the U-Net for as long as its gates are nearly closed, nor detail the decoder.
+    Blocks of convolutions, on the other hand, begin as what goes around them (Dhariwal and Nichol, "Diffusion
+    models beat GANs on image synthesis", NeurIPS 2021, and their code): so colours are learned much sooner.
     """
+    for network in (parts.unet, parts.vae):
+        for block in network.modules():
+            if isinstance(block, ResnetBlock2D | TemporalResnetBlock):
+                nn.init.zeros_(block.conv2.weight)
+                nn.init.zeros_(cast(Tensor, block.conv2.bias))
     for name, parameter in parts.unet.named_parameters():
         if name.rpartition(".")[2].startswith("gate_"):
             parameter.fill_(SCRATCH_GATE)
     rng = torch.Generator().manual_seed(0)
     for skip in parts.vae.skips:
         weight = cast(nn.Conv2d, skip).weight
-        weight.copy_(torch.randn(weight.shape, generator=rng) * weight.shape[1] ** -0.5 / 4)
+        weight.copy_(torch.randn(weight.shape, generator=rng) * weight.shape[1] ** -0.5)
 
 
 def _load(recipe: Recipe, folder: Path) -> Parts:

@@ -32,6 +32,7 @@ from focuspull.dataset.mpi import region_ids
 from focuspull.dataset.transforms import Side
 from focuspull.model import unet as unet_module
 from focuspull.model import vae as vae_module
+from focuspull.model.multistep import predict_latents, velocity_pair
 from focuspull.model.pipeline import embed_images
 from focuspull.model.presets import Parts
 from focuspull.model.unet import defocus_images, predict_x0
@@ -214,12 +215,15 @@ def stage_losses(
         with torch.no_grad():
             inputs, _ = _inputs(parts, batch, cache)
             target = _encode(parts, _images(batch.bokeh), cache)
-        predicted = predict_x0(parts.unet, **inputs)
+        if parts.unet.config["sampling_steps"] > 1:
+            predicted, target = velocity_pair(parts.unet, target, inputs)
+        else:
+            predicted = predict_x0(parts.unet, **inputs)
     else:
         target = _images(batch.bokeh)
         with torch.no_grad():
             inputs, skips = _inputs(parts, batch)
-            latents = predict_x0(parts.unet, **inputs)
+            latents = predict_latents(parts.unet, inputs)
         predicted = parts.vae.decode_video(latents, skips)
     return {term.loss: LOSSES[term.loss](predicted, target) for term in stage.losses}
 
@@ -242,7 +246,7 @@ def predict(parts: Parts, batch: Batch) -> Tensor:
         ``[B, T, 3, H, W]`` sRGB in [0, 1], float32.
     """
     inputs, skips = _inputs(parts, batch)
-    images = parts.vae.decode_video(predict_x0(parts.unet, **inputs), skips)
+    images = parts.vae.decode_video(predict_latents(parts.unet, inputs), skips)
     return (images.float() / 2 + 0.5).clamp(0, 1)
 
 

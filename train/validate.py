@@ -44,6 +44,7 @@ from focuspull.train.metrics.image import (
     pooled,
     squared_error,
     ssim_map,
+    temporal_error,
 )
 
 Predict = Callable[[Batch], Tensor]
@@ -67,12 +68,14 @@ class Score(FrozenModel):
         ssim: Structural similarity, likewise.
         gradient_error: Mean absolute difference of Sobel magnitudes; None for bands of blur, whose outlines
             are edges themselves.
+        temporal_error: Mean absolute error of the changes from frame to frame, likewise.
         num_samples: How many there were.
     """
 
     psnr: float
     ssim: float
     gradient_error: float | None = None
+    temporal_error: float | None = None
     num_samples: int
 
 
@@ -96,7 +99,7 @@ class Report(FrozenModel):
         bands = {f"/k {name}": score for name, score in self.by_k.items()}
         bands |= {f"/{name}": score for name, score in self.by_blur.items()}
         for suffix, score in {"": self.overall, **bands}.items():
-            for name in ("psnr", "ssim", "gradient_error"):
+            for name in ("psnr", "ssim", "gradient_error", "temporal_error"):
                 value = getattr(score, name)
                 if value is not None:
                     values[f"{name}{suffix}"] = value
@@ -252,6 +255,7 @@ def validate(predict: Predict, validation: Validation) -> Report:
             psnr=float(decibels(pooled(error))),
             ssim=float(pooled(similarity)),
             gradient_error=float(gradient_error(predicted, truth)),
+            temporal_error=float(temporal_error(predicted, truth)),
             num_samples=1,
         )
         whole.append(score)
@@ -291,32 +295,36 @@ def _predicted(predict: Predict, batch: Batch) -> Tensor:
 
 
 def _mean(scores: Sequence[Score]) -> Score:
-    gradient_errors = [score.gradient_error for score in scores if score.gradient_error is not None]
+    def mean(name: str) -> float | None:
+        values = [getattr(score, name) for score in scores if getattr(score, name) is not None]
+        return float(np.mean(values)) if values else None
+
     return Score(
         psnr=float(np.mean([score.psnr for score in scores])),
         ssim=float(np.mean([score.ssim for score in scores])),
-        gradient_error=float(np.mean(gradient_errors)) if gradient_errors else None,
+        gradient_error=mean("gradient_error"),
+        temporal_error=mean("temporal_error"),
         num_samples=len(scores),
     )
 
 
 def comparison_table(reports: Mapping[str, Report]) -> str:
-    """Reports side by side, in Markdown; decibels but for SSIM and the gradient error.
+    """Reports side by side, in Markdown; decibels but for SSIM and the errors of gradients and of changes.
 
     Args:
         reports: By the name of what was measured; with ``identity`` among them gains over it are shown.
     """
     bands = [name for name in BANDS if any(name in report.by_blur for report in reports.values())]
     identity = reports.get("identity")
-    header = ["", "PSNR", *(["over identity"] if identity else []), "SSIM", "gradient error", *bands]
+    errors = ["gradient error", "temporal error"]
+    header = ["", "PSNR", *(["over identity"] if identity else []), "SSIM", *errors, *bands]
     rows = [header, ["---"] + ["---:"] * (len(header) - 1)]
     for name, report in reports.items():
         score = report.overall
         gain = [f"{score.psnr - identity.overall.psnr:+.1f} dB"] if identity else []
         by_blur = [f"{report.by_blur[band].psnr:.2f}" if band in report.by_blur else "-" for band in bands]
-        rows.append(
-            [name, f"{score.psnr:.2f}", *gain, f"{score.ssim:.4f}", f"{score.gradient_error:.4f}", *by_blur]
-        )
+        errors = [f"{score.gradient_error:.4f}", f"{score.temporal_error:.4f}"]
+        rows.append([name, f"{score.psnr:.2f}", *gain, f"{score.ssim:.4f}", *errors, *by_blur])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

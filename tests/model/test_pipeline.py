@@ -265,11 +265,11 @@ def test_a_frame_is_extended_by_its_reflection(pipe: BokehPipeline) -> None:
 def test_resizing_scales_k_and_comes_back(pipe: BokehPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[dict[str, Tensor]] = []
 
-    def spy(unet: Any, **given: Tensor) -> Tensor:
+    def spy(unet: Any, given: dict[str, Tensor]) -> Tensor:
         seen.append(given)
         return predict_x0(unet, **given)
 
-    monkeypatch.setattr(module, "predict_x0", spy)
+    monkeypatch.setattr(module, "predict_latents", spy)
     given = video(frames=2, height=9, width=16)
     found = pipe(**given, settings=Settings(width=32)).frames
     assert found.shape == given["aif"].shape
@@ -446,7 +446,7 @@ def test_missing_or_invalid_weights_are_one_line(
     [
         ({"window": 7}, "window: must be even and at least 2, got 7"),
         ({"decode_window": 1}, "decode_window: must be even and at least 2, got 1"),
-        ({"fuse": "both"}, "fuse: must be 'latent' or 'pixel', got 'both'"),
+        ({"fuse": "both"}, "fuse: must be one of 'latent', 'pixel', 'none', got 'both'"),
         ({"width": 0}, "width: must be positive, got 0"),
         ({"tile": -4}, "tile: must be positive, got -4"),
         (

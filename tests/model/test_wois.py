@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from focuspull.model.wois import cosine_weights, overlapped
+from focuspull.model.wois import cosine_weights, overlapped, side_by_side
 
 
 def run(num_frames: int, window: int) -> tuple[list[Tensor], list[list[int]]]:
@@ -95,3 +95,20 @@ def test_frames_leave_as_soon_as_they_can() -> None:
 def test_a_wrong_window_is_refused_before_a_frame_is_read(window: int) -> None:
     with pytest.raises(ValueError, match=f"^window: must be even and at least 2, got {window}$"):
         overlapped([], lambda frames: [], window)
+
+
+@pytest.mark.parametrize("num_frames", [0, 1, 3, 4, 5, 8, 11])
+def test_side_by_side_every_frame_is_of_one_chunk(num_frames: int) -> None:
+    chunks: list[list[int]] = []
+
+    def process(chunk: list[int]) -> list[Tensor]:
+        chunks.append(chunk)
+        return [answer(len(chunks), frame) for frame in chunk]
+
+    found = list(side_by_side(iter(range(num_frames)), process, 4))
+    assert [frame for frame, _ in found] == list(range(num_frames))
+    for frame, result in found:
+        assert torch.equal(result, answer(frame // 4 + 1, frame))
+    # The last chunk is as long as the others, if there are so many frames.
+    assert all(len(chunk) == min(4, num_frames) for chunk in chunks)
+    assert all(chunk == list(range(chunk[0], chunk[0] + len(chunk))) for chunk in chunks)

@@ -18,7 +18,7 @@ from focuspull.dataset.perturb import Affine, Perturbation
 from focuspull.dataset.reader import CorpusReader
 from focuspull.dataset.transforms import Transform
 from focuspull.model.renderer import get_renderer
-from focuspull.train.metrics.image import blur_bands, gradient_error, psnr, ssim
+from focuspull.train.metrics.image import blur_bands, gradient_error, psnr, ssim, temporal_error
 from focuspull.train.validate import (
     Item,
     Validation,
@@ -163,6 +163,7 @@ def test_report_has_the_means_of_the_samples(readers: list[CorpusReader]) -> Non
         "psnr": [float(psnr(a, b)) for a, b in pairs],
         "ssim": [float(ssim(a, b)) for a, b in pairs],
         "gradient_error": [float(gradient_error(a, b)) for a, b in pairs],
+        "temporal_error": [float(temporal_error(a, b)) for a, b in pairs],
     }
     flat = report.flat()
     for name, values in expected.items():
@@ -216,13 +217,14 @@ def test_table_compares_with_the_identity(readers: list[CorpusReader]) -> None:
         [cell.strip() for cell in line.split("|")[1:-1]] for line in comparison_table(reports).splitlines()
     ]
     assert lines[0] == [
-        "", "PSNR", "over identity", "SSIM", "gradient error", "in focus", "foreground", "background", "edges"
+        "", "PSNR", "over identity", "SSIM", "gradient error", "temporal error",
+        "in focus", "foreground", "background", "edges",
     ]  # fmt: skip
     assert [line[0] for line in lines[2:]] == ["identity", "oracle"]
     assert len({len(line) for line in lines}) == 1
     gain = 100 - reports["identity"].overall.psnr
     assert [line[2] for line in lines[2:]] == ["+0.0 dB", f"{gain:+.1f} dB"]
-    assert lines[3][5] == "100.00"
+    assert lines[3][6] == "100.00"
     assert "over identity" not in comparison_table({"oracle": reports["oracle"]})
 
 

@@ -66,6 +66,23 @@ def gradient_error(predicted: Tensor, truth: Tensor) -> Tensor:
     return (sobel_magnitude(predicted) - sobel_magnitude(truth)).abs().flatten(1).mean(1)
 
 
+def temporal_error(predicted: Tensor, truth: Tensor) -> Tensor:
+    """How much changes from frame to frame are not the truth's: the mean absolute difference of the two.
+
+    Flicker of what ought to stand still counts, and so does stillness of what ought to move.
+
+    Args:
+        predicted: ``[B, T, 3, H, W]``.
+        truth: Likewise.
+
+    Returns:
+        ``[B]``; 0 for single frames.
+    """
+    if truth.shape[1] == 1:
+        return torch.zeros(len(truth))
+    return (predicted.diff(dim=1) - truth.diff(dim=1)).abs().flatten(1).mean(1)
+
+
 def squared_error(predicted: Tensor, truth: Tensor) -> Tensor:
     """Squared error of each pixel, the mean of its channels: ``[B, T, 1, H, W]`` float64."""
     return (predicted.double() - truth.double()).square().mean(2, keepdim=True)

@@ -24,6 +24,7 @@ from focuspull.train.metrics.image import (
     squared_error,
     ssim,
     ssim_map,
+    temporal_error,
 )
 
 
@@ -92,6 +93,17 @@ def test_ssim_refuses_frames_smaller_than_its_window() -> None:
     small = videos(5, 1, 1, 3, 10, 40)
     with pytest.raises(ValueError, match="needs frames of 11x11 pixels at least, got 40x10"):
         ssim(small, small)
+
+
+def test_temporal_error_is_of_changes() -> None:
+    still = torch.full((1, 3, 3, 4, 4), 0.5)
+    flickering = still.clone()
+    flickering[:, 1] += 0.1
+    # A wrong brightness that stays is none; two changes of 0.1 are.
+    assert temporal_error(still + 0.2, still).item() == 0
+    assert temporal_error(flickering, still).item() == pytest.approx(0.1)
+    assert temporal_error(still, flickering).item() == pytest.approx(0.1)
+    assert temporal_error(still[:, :1], flickering[:, 1:2]).item() == 0
 
 
 def test_gradient_error_tells_sharp_from_soft() -> None:
