@@ -38,6 +38,8 @@ from focuspull.train.track import Tracker
 from focuspull.train.validate import Validation
 
 RECIPE = "recipe.yaml"
+COLOUR_GAIN = 8.0
+"""Of directions of colour over brightness, in the first layer of a VAE from scratch."""
 SCRATCH_GATE = 0.5
 """What gates start at where there is nothing to preserve."""
 
@@ -243,8 +245,18 @@ def open_paths(parts: Parts) -> None:
 
     Else K would hardly reach the U-Net for as long as its gates are nearly closed, nor detail the decoder.
     Blocks of convolutions, on the other hand, begin as what goes around them (Dhariwal and Nichol, "Diffusion
-    models beat GANs on image synthesis", NeurIPS 2021, and their code): so colours are learned much sooner.
+    models beat GANs on image synthesis", NeurIPS 2021, and their code), and the decoder frame by frame (Blattmann
+    et al., "Align your latents", CVPR 2023), so that a VAE that has seen single frames decodes videos too.
+    Colour varies much less than brightness: the encoder's first layer makes up for it, or would only learn
+    greys for long.
     """
+    for convolution in parts.vae.decoder.modules():
+        if isinstance(convolution, nn.Conv3d):
+            convolution.weight[:, :, [0, -1]] = 0
+    parts.vae.decoder.time_conv_out.weight[:, :, 1, 0, 0] = torch.eye(3)
+    first = parts.vae.encoder.conv_in.weight
+    grey = first.mean(1, keepdim=True)
+    first.copy_(grey + COLOUR_GAIN * (first - grey))
     for network in (parts.unet, parts.vae):
         for block in network.modules():
             if isinstance(block, ResnetBlock2D | TemporalResnetBlock):

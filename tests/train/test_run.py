@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import resource
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +26,7 @@ from focuspull.train.compare import BASELINES, compare
 from focuspull.train.data import parse_source
 from focuspull.train.loop import rate_factor, step_seed
 from focuspull.train.recipe import Optimization, Recipe
-from focuspull.train.run import RunOptions, train
+from focuspull.train.run import RunOptions, scratch, train
 from tests.dataset.conftest import make_clip, publish
 
 STAGES = ("autoencoder", "geometry", "temporal", "detail")
@@ -324,7 +326,42 @@ def test_the_command_ends_in_one_line(
     assert "starts from the end of 'geometry'" in capsys.readouterr().err
 
 
+def test_a_full_disk_ends_the_command_in_one_line_and_it_goes_on(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    stages = [{"name": "geometry", "num_steps": 3, "num_frames": 1}]
+    document = make_recipe(stages=stages, save_every=1).model_dump(mode="json")
+    recipe.write_text(yaml.safe_dump(document))
+    words = ["all", str(recipe), "--data", str(corpus), "--device", "cpu", "--no-tensorboard", "--out"]
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))
+    try:
+        assert main([*words, str(tmp_path / "full")]) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1 and "checkpoints/000001: cannot be written" in message
+    assert not list_checkpoints(tmp_path / "full/geometry/checkpoints")
+    for out in ("full", "roomy"):
+        assert main([*words, str(tmp_path / out)]) == 0
+    last = "geometry/checkpoints/last/pipeline"
+    assert_same(weights(tmp_path / "full" / last), weights(tmp_path / "roomy" / last))
+
+
 # --- parts --------------------------------------------------------------------------------------
+
+
+def test_from_scratch_videos_are_decoded_frame_by_frame() -> None:
+    vae = scratch(make_recipe()).vae
+    latents = torch.randn(1, 3, 4, 4, 6, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        together = vae.decode_video(latents, None)
+        alone = torch.cat([vae.decode_video(latents[:, [t]], None) for t in range(3)], 1)
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
+    assert together.std() > 0.05
 
 
 def test_the_learning_rate_warms_up_and_falls() -> None:
