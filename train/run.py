@@ -245,10 +245,10 @@ def open_paths(parts: Parts) -> None:
 
     Else K would hardly reach the U-Net for as long as its gates are nearly closed, nor detail the decoder.
     Blocks of convolutions, on the other hand, begin as what goes around them (Dhariwal and Nichol, "Diffusion
-    models beat GANs on image synthesis", NeurIPS 2021, and their code), and the decoder frame by frame (Blattmann
-    et al., "Align your latents", CVPR 2023), so that a VAE that has seen single frames decodes videos too.
-    Colour varies much less than brightness: the encoder's first layer makes up for it, or would only learn
-    greys for long.
+    models beat GANs on image synthesis", NeurIPS 2021, and their code), and the decoder frame by frame
+    (Blattmann et al., "Align your latents", CVPR 2023), so that a VAE that has seen single frames decodes
+    videos too. Colour varies much less than brightness: the encoder's first layer makes up for it, or only
+    greys would be learned for long.
     """
     for convolution in parts.vae.decoder.modules():
         if isinstance(convolution, nn.Conv3d):

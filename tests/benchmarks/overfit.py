@@ -1,8 +1,8 @@
 """Can the network learn one clip by heart? A test of everything between pixels and weights.
 
 What cannot be learned from one clip seen again and again is lost on the way: by the VAE, by how the blur is
-asked for, by a loss that wants something else. The recipe is `small`, all four of its stages, scaled to a CPU:
-preset `mini`, 96x64, float32, and fewer, larger steps. The table is of the clip itself, all its targets.
+asked for, by a loss that wants something else. The recipe is `small`, all four of its stages, scaled to a
+CPU: preset `mini`, 96x64, float32, and fewer, larger steps. The table is of the clip itself, all its targets.
 
 Run it from the root of the repository; on two cores it takes about an hour:
 

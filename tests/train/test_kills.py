@@ -64,3 +64,30 @@ def test_twenty_kills_leave_the_same_weights(corpus: Path, tmp_path: Path) -> No
     for stage in ("autoencoder", "geometry", "temporal", "detail"):
         last = Path(stage) / "checkpoints/last/pipeline"
         assert_same(weights(out / last), weights(tmp_path / "undisturbed" / last))
+
+
+@pytest.mark.slow
+def test_torchrun_starts_again_when_a_process_is_lost(corpus: Path, tmp_path: Path) -> None:
+    stages = [{"name": "geometry", "num_steps": 12, "num_frames": 2, "learning_rate": 1e-3}]
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(make_recipe(stages=stages, save_every=2).model_dump(mode="json")))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+
+    def start(out: Path) -> subprocess.Popen[bytes]:
+        words = [*launcher, "--max-restarts", "2", *command(path, corpus, out)[1:]]
+        return subprocess.Popen(words, env=environment, stderr=subprocess.PIPE)
+
+    with start(tmp_path / "undisturbed") as run:
+        assert run.wait(300) == 0
+    out = tmp_path / "killed"
+    with start(out) as run:
+        while steps_done(out) < 5 and run.poll() is None:
+            time.sleep(0.02)
+        children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+        lost = [pid for pid in children if b"\0RANK=1\0" in Path(f"/proc/{pid}/environ").read_bytes()]
+        assert len(lost) == 1
+        os.kill(int(lost[0]), signal.SIGKILL)
+        assert run.wait(300) == 0
+    last = "geometry/checkpoints/last/pipeline"
+    assert_same(weights(out / last), weights(tmp_path / "undisturbed" / last))
