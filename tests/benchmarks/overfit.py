@@ -34,12 +34,13 @@ SCALED = {
     "save_every": "200",
     "validate_every": "100000",
     "stages.0.num_frames": "1",
+    "stages.0.crop": "[32, 48]",
     "stages.0.learning_rate": "1.0e-3",
     "stages.1.learning_rate": "1.0e-3",
     "stages.2.learning_rate": "3.0e-4",
     "stages.3.learning_rate": "5.0e-4",
 }
-STEPS = (1500, 1200, 100, 600)
+STEPS = (1000, 900, 60, 400)
 """Of the four stages."""
 
 
