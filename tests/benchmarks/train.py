@@ -19,7 +19,7 @@ import resource
 import statistics
 import sys
 import time
-from typing import Any, cast
+from typing import Any
 
 import torch
 
@@ -72,7 +72,7 @@ def measure(recipe: Recipe, stage: Stage, given: argparse.Namespace, change: dic
     device = torch.device(given.device)
     parts = make_parts(recipe.preset, device, torch.float32, recipe.seed)
     chosen = choose_parameters(parts, stage)
-    network = cast(Any, getattr(parts, stage.network))
+    network: Any = getattr(parts, stage.network)
     learner, batch = Learner(parts, stage), noise(recipe, stage, device)
     autocast: Any = {
         "device_type": device.type,
