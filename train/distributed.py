@@ -78,7 +78,7 @@ def join_world(device: str | None) -> Generator[World]:
         raise UserError(f"--device {device}: torch finds no GPU here. Use cpu.")
     made = False
     if not dist.is_initialized() and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        dist.init_process_group("nccl" if kind.type == "cuda" else "gloo")
+        dist.init_process_group("nccl" if kind.type == "cuda" else "gloo", **_meeting_place())
         made = True
     try:
         shared = dist.is_initialized()
@@ -92,6 +92,24 @@ def join_world(device: str | None) -> Generator[World]:
     finally:
         if made:
             dist.destroy_process_group()
+
+
+def _meeting_place() -> dict[str, Any]:
+    """Arguments that have processes started by torchrun find each other, also when they are started again.
+
+    torchrun gives all starts on one machine the same store, where addresses of processes that are gone may be
+    found first (PyTorch issue 135712). So every start gets a part of its own. On several machines counts of
+    starts need not agree; there torchrun has to be told not to share its store.
+    """
+    given = os.environ
+    if given.get("TORCHELASTIC_USE_AGENT_STORE") != "True" or given.get("GROUP_WORLD_SIZE") != "1":
+        return {}
+    store = dist.TCPStore(given["MASTER_ADDR"], int(given["MASTER_PORT"]), is_master=False)
+    return {
+        "store": dist.PrefixStore(f"start {given.get('TORCHELASTIC_RESTART_COUNT', '0')}", store),
+        "rank": int(given["RANK"]),
+        "world_size": int(given["WORLD_SIZE"]),
+    }
 
 
 def share(learner: Learner, parts: Parts, world: World, strategy: Strategy, *, bfloat16: bool) -> nn.Module:

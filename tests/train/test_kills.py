@@ -76,10 +76,10 @@ def test_torchrun_starts_again_when_a_process_is_lost(corpus: Path, tmp_path: Pa
 
     def start(out: Path) -> subprocess.Popen[bytes]:
         words = [*launcher, "--max-restarts", "2", *command(path, corpus, out)[1:]]
-        return subprocess.Popen(words, env=environment, stderr=subprocess.PIPE)
+        return subprocess.Popen(words, env=environment, stderr=(tmp_path / "log.txt").open("ab"))
 
     with start(tmp_path / "undisturbed") as run:
-        assert run.wait(300) == 0
+        assert run.wait(200) == 0
     out = tmp_path / "killed"
     with start(out) as run:
         while steps_done(out) < 5 and run.poll() is None:
@@ -88,6 +88,6 @@ def test_torchrun_starts_again_when_a_process_is_lost(corpus: Path, tmp_path: Pa
         lost = [pid for pid in children if b"\0RANK=1\0" in Path(f"/proc/{pid}/environ").read_bytes()]
         assert len(lost) == 1
         os.kill(int(lost[0]), signal.SIGKILL)
-        assert run.wait(300) == 0
+        assert run.wait(200) == 0, (tmp_path / "log.txt").read_text()
     last = "geometry/checkpoints/last/pipeline"
     assert_same(weights(out / last), weights(tmp_path / "undisturbed" / last))
