@@ -104,9 +104,11 @@ def _meeting_place() -> dict[str, Any]:
     given = os.environ
     if given.get("TORCHELASTIC_USE_AGENT_STORE") != "True" or given.get("GROUP_WORLD_SIZE") != "1":
         return {}
-    store = dist.TCPStore(given["MASTER_ADDR"], int(given["MASTER_PORT"]), is_master=False)
+    # Both are in torch's documentation, but not in the list of what its module exports.
+    make, part_of = dist.TCPStore, dist.PrefixStore  # pyright: ignore[reportPrivateImportUsage]
+    store = make(given["MASTER_ADDR"], int(given["MASTER_PORT"]), is_master=False)
     return {
-        "store": dist.PrefixStore(f"start {given.get('TORCHELASTIC_RESTART_COUNT', '0')}", store),
+        "store": part_of(f"start {given.get('TORCHELASTIC_RESTART_COUNT', '0')}", store),
         "rank": int(given["RANK"]),
         "world_size": int(given["WORLD_SIZE"]),
     }

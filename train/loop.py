@@ -240,8 +240,7 @@ class _Training:
         sums["grad_norm"] = whole(norm)
         self._stop_if_ill(sums)
         rate = stage.learning_rate * rate_factor(recipe.optimization, self.step, stage.num_steps)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        set_rate(self.optimizer, rate)
         self.optimizer.step()
         if self.ema:
             decay = min(recipe.optimization.ema_decay, (1 + self.step) / (10 + self.step))
@@ -286,7 +285,7 @@ class _Training:
 
     def _write_log(self, means: dict[str, float], throughput: Throughput) -> None:
         values: dict[str, Any] = {f"train/{name}": value for name, value in means.items()}
-        values["train/learning_rate"] = self.optimizer.param_groups[0]["lr"]
+        values["train/learning_rate"] = float(self.optimizer.param_groups[0]["lr"])
         values["data/position"] = self.data.position
         values["data/skipped"] = self.data.num_skipped
         values.update(throughput.values())
@@ -353,7 +352,7 @@ class _Training:
         # An optimiser makes its averages in its first step; this one goes nowhere. Then all is filled in.
         for parameter in self.chosen.values():
             parameter.grad = torch.zeros_like(parameter)
-        self.optimizer.param_groups[0]["lr"] = 0.0
+        set_rate(self.optimizer, 0.0)
         self.optimizer.step()
         state = self._state()
         load_state(path, state)
@@ -440,6 +439,15 @@ def make_optimizer(
             "optimization.optimizer: 'adamw8bit' needs torchao. Install it: pip install torchao"
         ) from error
     return cast(torch.optim.Optimizer, AdamW8bit(parameters.values(), **options))
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give an optimiser another learning rate; some keep it in a tensor, which has to stay the same one."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
 
 
 def rate_factor(optimization: Optimization, step: int, num_steps: int) -> float:
