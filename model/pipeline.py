@@ -11,8 +11,9 @@ is saved and loaded as one: ``save_pretrained``, ``from_pretrained``, one folder
 
 A frame is encoded by itself; the U-Net sees chunks of ``window`` frames that overlap by half, and the results
 are fused (`focuspull.model.wois`), as latents or as pixels. The decoder, which mixes frames too, gets
-overlapping chunks as well, so that it leaves no seams. There is no noise and nothing is drawn: the same input
-gives the same output. Memory does not grow with the length of the video.
+overlapping chunks as well, so that it leaves no seams. There is no noise and nothing is drawn (networks of
+many steps begin with the same noise every time): the same input gives the same output. Memory does not grow
+with the length of the video.
 
 Sizes: the aspect ratio stays. A frame is extended by reflection at the right and the bottom to what the
 networks can halve, and cropped again. ``width`` has frames resized before and after, and K with them.

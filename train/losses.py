@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-LossName = Literal["latent_mse", "pixel_l1", "pixel_mse", "sobel_l1", "squared_gradient"]
+LossName = Literal["latent_mse", "pixel_l1", "sobel_l1", "squared_gradient"]
 
 SOBEL_EPSILON = 1e-6
 """Under the root of a Sobel magnitude, of images in [-1, 1]: the root has no slope at 0 (released code)."""
@@ -41,16 +41,6 @@ def pixel_l1(predicted: Tensor, target: Tensor) -> Tensor:
         target: Likewise.
     """
     return functional.l1_loss(predicted.float(), target.float())
-
-
-def pixel_mse(predicted: Tensor, target: Tensor) -> Tensor:
-    """Squared error of images: what PSNR measures, and what tells a network from scratch of colours soonest.
-
-    Args:
-        predicted: ``[..., 3, H, W]`` in [-1, 1].
-        target: Likewise.
-    """
-    return functional.mse_loss(predicted.float(), target.float())
 
 
 def squared_gradient(predicted: Tensor, target: Tensor) -> Tensor:
@@ -98,7 +88,6 @@ def sobel_magnitude(images: Tensor) -> Tensor:
 LOSSES: dict[LossName, Callable[[Tensor, Tensor], Tensor]] = {
     "latent_mse": latent_mse,
     "pixel_l1": pixel_l1,
-    "pixel_mse": pixel_mse,
     "sobel_l1": sobel_l1,
     "squared_gradient": squared_gradient,
 }
