@@ -1,4 +1,4 @@
-"""The same training on workers of a Ray cluster, through Ray Train; the only file here that imports ray.
+"""Training and evaluation on workers of a Ray cluster; the only file here that imports ray.
 
 Ray Train starts the workers, makes their process group and starts all of them anew when one is lost; our
 checkpoints do the rest, so the folder of the run has to be one that all workers see. What is trained does not
@@ -8,15 +8,21 @@ depend on how it was started.
 from __future__ import annotations
 
 import logging
+import shutil
 import socket
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from focuspull.dataset.errors import UserError
 from focuspull.train.loop import num_passes
 from focuspull.train.recipe import Recipe
 from focuspull.train.run import RunOptions, train, trained
 from focuspull.train.stages import StageName
+
+TaskT = TypeVar("TaskT")
+ResultT = TypeVar("ResultT")
 
 CONNECT_S = 5.0
 """After which a cluster that does not answer is none."""
@@ -55,15 +61,7 @@ def train_on_ray(
         raise UserError(
             f"--ray: Ray Train is not installed ({error.name}). pip install 'ray[train]'"
         ) from error
-    try:
-        host, colon, port = address.rpartition(":")
-        if colon and port.isdigit():  # Ray itself would try for minutes
-            socket.create_connection((host.rpartition("/")[2], int(port)), timeout=CONNECT_S).close()
-        ray.init(address=address, log_to_driver=True, logging_level=logging.WARNING)
-    except OSError as error:  # which a ConnectionError is
-        raise UserError(
-            f"--ray-address {address}: no Ray cluster answers there. Start one, or give local."
-        ) from error
+    _connect(ray, address, option="--ray-address")
     use_gpu = options.device != "cpu"
     # Folders are seen under their full names only: workers start elsewhere.
     here = options.seen_from_anywhere()
@@ -110,3 +108,80 @@ def _line(error: Exception) -> str:
     if said:
         return said[-1].partition("UserError: ")[2]
     return f"--ray: the workers ended: {lines[-1] if lines else type(error).__name__}"
+
+
+class TasksOnRay:
+    """Independent tasks on the workers of a Ray cluster, or of one that is started on this machine.
+
+    A worker keeps what it has opened (corpora, networks) from one task to the next. A task whose worker dies is
+    tried once more, then named; the others go on.
+
+    Args:
+        address: Of the cluster; ``local`` to start one here.
+        workers: How many tasks run at once, on this machine.
+        gpus: Of each task.
+
+    Raises:
+        UserError: If there is no Ray, or no such cluster.
+    """
+
+    def __init__(self, address: str, workers: int, gpus: float = 0.0) -> None:
+        try:
+            import ray
+        except ImportError as error:
+            raise UserError(f"--workers: Ray is not installed ({error.name}). pip install ray") from error
+        # Ray's default, /tmp/ray, belongs to the machine's first user. In it are sockets, which need short paths.
+        self._folder = tempfile.mkdtemp(prefix="focuspull-eval-", dir="/tmp")
+        start = {"num_cpus": workers, "include_dashboard": False, "_temp_dir": self._folder}
+        _connect(ray, address, option="--address", **start)
+        self._ray = ray
+        self._workers = workers
+        self._gpus = gpus
+
+    def run(
+        self, function: Callable[[TaskT], ResultT], tasks: Sequence[TaskT]
+    ) -> Iterator[tuple[int, ResultT | UserError]]:
+        """Each task's number and what came out, in the order in which they end.
+
+        Args:
+            function: At the top level of a module that workers can import.
+            tasks: Its arguments.
+        """
+        ray = self._ray
+        remote = ray.remote(function).options(num_cpus=1, num_gpus=self._gpus, max_retries=1)
+        waiting = list(enumerate(tasks))[::-1]
+        running: dict[Any, int] = {}
+        while waiting or running:
+            while waiting and len(running) < 2 * self._workers:
+                number, task = waiting.pop()
+                running[remote.remote(task)] = number
+            (done, *_), _ = ray.wait(list(running), num_returns=1)
+            number = running.pop(done)
+            try:
+                yield number, ray.get(done)
+            except Exception as error:
+                yield number, UserError(_line(error))
+
+    def close(self) -> None:
+        """Leave the cluster; one that was started here ends."""
+        self._ray.shutdown()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+
+def _connect(ray: Any, address: str, *, option: str, **start: Any) -> None:
+    """Join a cluster, or start one here with the options ``start`` if the address is ``local``.
+
+    Raises:
+        UserError: If no cluster answers.
+    """
+    try:
+        host, colon, port = address.rpartition(":")
+        if colon and port.isdigit():  # Ray itself would try for minutes
+            socket.create_connection((host.rpartition("/")[2], int(port)), timeout=CONNECT_S).close()
+        given = start if address == "local" else {}
+        ray.init(address=address, log_to_driver=True, logging_level=logging.WARNING, **given)
+    except OSError as error:  # which a ConnectionError is
+        raise UserError(
+            f"{option} {address}: no Ray cluster answers there. Start one, or give local."
+        ) from error

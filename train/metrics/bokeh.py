@@ -91,7 +91,7 @@ def sharpest_disparity(aif: Tensor, bokeh: Tensor, disparity: Tensor, *, num_ban
     Returns:
         The middle of the sharpest band; nan if none has enough pixels with detail.
     """
-    before, after = (_detail(images) for images in (aif, bokeh))
+    before, after = (detail(images) for images in (aif, bokeh))
     best, sharpest = float("nan"), 0.0
     for number in range(num_bands):
         low, high = number / num_bands, (number + 1) / num_bands
@@ -105,7 +105,7 @@ def sharpest_disparity(aif: Tensor, bokeh: Tensor, disparity: Tensor, *, num_ban
     return best
 
 
-def _detail(images: Tensor) -> Tensor:
+def detail(images: Tensor) -> Tensor:
     """Energy of what is finer than a pixel and a half, ``[T, 1, H, W]``."""
     grey = images.mean(1, keepdim=True)
     padded = functional.pad(grey, (1,) * 4, mode="reflect")
