@@ -16,7 +16,7 @@ from focuspull.train.metrics.bootstrap import interval, mean_interval
 from focuspull.train.metrics.frechet import frechet_distance, kernel_distance
 from focuspull.train.metrics.image import k_band
 from focuspull.train.metrics.registry import KERNEL, SET_METRICS, Choice, metric_infos
-from focuspull.train.metrics.sets import set_features
+from focuspull.train.metrics.sets import FeatureNet, repeated
 from focuspull.train.results import (
     SCORES_NAME,
     AboveFloor,
@@ -233,12 +233,12 @@ def _set_cells(
                 if len(clips) < MIN_GROUP_CLIPS or not done.issuperset(members):
                     continue
                 for suffix, distance in (("", frechet_distance), (KERNEL, kernel_distance)):
-                    found = _distance(list(clips.values()), real, fake, distance, net.official_count)
+                    found = _distance(list(clips.values()), real, fake, distance, net)
                     span = None
                     if kind == "all":
                         span = interval(
                             len(clips),
-                            _resampled(list(clips.values()), real, fake, distance, net.official_count),
+                            _resampled(list(clips.values()), real, fake, distance, net),
                             np.random.default_rng(_SEED),
                         )
                     cells.append(
@@ -265,12 +265,12 @@ def _distance(
     real: Sequence[NDArray[np.float64]],
     fake: Mapping[int, NDArray[np.float64]],
     distance: Distance,
-    official_count: int | None,
+    net: FeatureNet,
 ) -> float:
     members = [number for clip in clips for number in clip]
     a = np.concatenate([real[number] for number in members])
     b = np.concatenate([fake[number] for number in members])
-    return distance(a, set_features(b, official_count))
+    return distance(repeated(a, net.repeat_real), repeated(b, net.repeat_fake))
 
 
 def _resampled(
@@ -278,10 +278,10 @@ def _resampled(
     real: Sequence[NDArray[np.float64]],
     fake: Mapping[int, NDArray[np.float64]],
     distance: Distance,
-    official_count: int | None,
+    net: FeatureNet,
 ) -> Callable[[Sequence[int]], float]:
     def statistic(drawn: Sequence[int]) -> float:
-        return _distance([clips[number] for number in drawn], real, fake, distance, official_count)
+        return _distance([clips[number] for number in drawn], real, fake, distance, net)
 
     return statistic
 
