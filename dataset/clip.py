@@ -186,6 +186,12 @@ class ClipMeta(FrozenModel):
     sampling: SamplingMeta
     units: dict[str, str] = Field(default_factory=lambda: dict(UNITS))
 
+    @property
+    def labels(self) -> dict[str, str]:
+        """What the clip is an example of: ``family`` and ``stratum`` of its scene, if that says so."""
+        labels = self.scene.get("labels")
+        return {str(name): str(text) for name, text in labels.items()} if isinstance(labels, dict) else {}
+
     @model_validator(mode="after")
     def _targets_are_numbered(self) -> ClipMeta:
         names = [target.name for target in self.targets]

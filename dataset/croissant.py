@@ -85,6 +85,8 @@ COLUMNS: dict[str, str] = {
     "focus_disparity_max": "Likewise the largest.",
     "z_near_m": "Depth at disparity 1, metres.",
     "z_far_m": "Depth at disparity 0, metres; null is infinity.",
+    "family": "Family of the scene; null if the corpus has no strata.",
+    "stratum": "Part of the corpus that the clip is of, such as thin-structure; null if there are none.",
     "backend": "What rendered it.",
     "backend_version": "Its version.",
     "variant": "Its variant or device.",

@@ -53,6 +53,8 @@ SCHEMA = pa.schema(
         ("focus_disparity_max", pa.list_(pa.float64())),
         ("z_near_m", pa.float64()),
         ("z_far_m", pa.float64()),  # null for infinity
+        ("family", pa.string()),  # labels of the scene; null if it has none
+        ("stratum", pa.string()),
         ("backend", pa.string()),
         ("backend_version", pa.string()),
         ("variant", pa.string()),
@@ -72,6 +74,8 @@ SCHEMA = pa.schema(
 
 RECORD_COLUMNS = ("render_seconds", "render_cpu_seconds", "peak_memory_bytes", "attempts")
 """The columns that come from a staged clip's record and cannot be rebuilt; an older index may lack some."""
+LABEL_COLUMNS = ("family", "stratum")
+"""What a clip is an example of; an older index lacks them."""
 
 
 def index_row(shard: str, clip: ClipEntry, meta: ClipMeta, record: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,6 +106,7 @@ def index_row(shard: str, clip: ClipEntry, meta: ClipMeta, record: Mapping[str, 
         "focus_disparity_max": [max(target.focus_disparity) for target in meta.targets],
         "z_near_m": meta.disparity.z_near_m,
         "z_far_m": meta.disparity.z_far_m,
+        **{column: meta.labels.get(column) for column in LABEL_COLUMNS},
         "backend": meta.renderer.backend,
         "backend_version": meta.renderer.backend_version,
         "variant": meta.renderer.variant,
@@ -179,7 +184,7 @@ def _table(content: bytes, path: str, names: Sequence[str] = tuple(SCHEMA.names)
     except (OSError, pa.ArrowException, ValueError, MemoryError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{path}: cannot be read: {reason}. {remedy}") from error
-    if missing := set(SCHEMA.names) - there - set(RECORD_COLUMNS):
+    if missing := set(SCHEMA.names) - there - {*RECORD_COLUMNS, *LABEL_COLUMNS}:
         raise UserError(f"{path}: has no column {sorted(missing)}. {remedy}")
     known = [field for field in SCHEMA if field.name in there]
     if wrong := [field.name for field in known if schema.field(field.name).type != field.type]:

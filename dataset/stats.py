@@ -228,6 +228,7 @@ _FACTS: tuple[tuple[str, Callable[[Sequence[Row]], str]], ...] = (
     ("d_f", lambda rows: span_text(per_video(rows, "focus_disparity_min", "focus_disparity_max"), 2)),
     ("nearest depth, m", lambda rows: span_text(_column(rows, "z_near_m"), 2)),
     ("farthest depth, m", _far),
+    ("strata", lambda rows: _distinct(rows, lambda row: row["stratum"] or "none")),
     ("method", lambda rows: _distinct(rows, lambda row: row["method"])),
     ("noise floor of AIF, dB", lambda rows: _noise(_column(rows, "noise_floor_db_aif"), len(rows))),
     (

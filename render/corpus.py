@@ -8,6 +8,7 @@ behind (`focuspull.render.randomize`, workers) is pure.
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -47,7 +48,8 @@ class TargetRange(Model):
         k_at_1024: K at 1024 px width: a number, or [low, high], drawn evenly in the logarithm.
         k_end_at_1024: K of the last frame, for aperture ramps; linear in between. Absent: constant.
         focus: Where focus is: a disparity in [0, 1], a role (``subject``, ``foreground``, ``background``:
-            one object of it is drawn) or an object's name. Several: a focus pull through all of them.
+            one object of it is drawn; ``subject:0``, ``subject:1``, ...: that one, counted round if there are
+            fewer) or an object's name. Several: a focus pull through all of them.
         lens: Shape and faults of the lens.
         domain: What is blurred: ``linear_hdr`` is light, as in a camera; ``encoded8`` the display values of
             the all-in-focus video, 8 bits with highlights clipped, as earlier data of flat cards did.
@@ -76,6 +78,22 @@ class TargetRange(Model):
         return value
 
 
+class Stratum(Model):
+    """A run of clips of a corpus that are examples of one thing.
+
+    Attributes:
+        name: Such as ``thin-structure``; several runs may have one name.
+        clips: How many clips it has; runs follow each other in the order of clip numbers, through all splits.
+        scenes: Scene families in place of the corpus's.
+        targets: Bokeh videos in place of the corpus's; as many as all other runs have.
+    """
+
+    name: str = Field(pattern="^[a-z0-9][a-z0-9-]*$")
+    clips: int = Field(ge=1)
+    scenes: tuple[FamilySpec, ...] | None = Field(default=None, min_length=1)
+    targets: tuple[TargetRange, ...] | None = Field(default=None, min_length=1, max_length=MAX_TARGETS)
+
+
 @dataclass(frozen=True)
 class PlannedShard:
     """A shard's name (``train-000000``), split, and the numbers of its clips."""
@@ -97,6 +115,8 @@ class CorpusSpec(Model):
         clips_per_shard: Clips in one tar file (the last of a split may have fewer).
         scenes: Scene families to draw from, by weight, with their ranges.
         targets: The bokeh videos of every clip.
+        strata: Runs of clips with scenes or targets of their own; none, or as many clips as there are in all. Their
+            names, and those of the families, become labels of the clips.
     """
 
     name: str = Field(pattern="^[a-z0-9][a-z0-9-]*$")
@@ -111,6 +131,7 @@ class CorpusSpec(Model):
     quality: QualitySpec = QualitySpec()
     scenes: tuple[FamilySpec, ...] = Field(min_length=1)
     targets: tuple[TargetRange, ...] = Field(min_length=1, max_length=MAX_TARGETS)
+    strata: tuple[Stratum, ...] = ()
 
     @property
     def num_clips(self) -> int:
@@ -123,6 +144,23 @@ class CorpusSpec(Model):
             if index < end:
                 return split
         raise IndexError(index)
+
+    def stratum_of(self, index: int) -> Stratum | None:
+        """The stratum of a clip number; None if the corpus has none."""
+        if not self.strata:
+            return None
+        ends = list(accumulate(stratum.clips for stratum in self.strata))
+        return self.strata[bisect_right(ends, index)]
+
+    def scenes_of(self, index: int) -> tuple[FamilySpec, ...]:
+        """The families that a clip is drawn from."""
+        stratum = self.stratum_of(index)
+        return self.scenes if stratum is None or stratum.scenes is None else stratum.scenes
+
+    def targets_of(self, index: int) -> tuple[TargetRange, ...]:
+        """The targets of a clip."""
+        stratum = self.stratum_of(index)
+        return self.targets if stratum is None or stratum.targets is None else stratum.targets
 
     def shards(self) -> tuple[PlannedShard, ...]:
         """Every shard with its clips; a pure function of the spec."""
@@ -137,32 +175,68 @@ class CorpusSpec(Model):
 
     @model_validator(mode="after")
     def _few_targets(self) -> CorpusSpec:
-        count = sum(1 + target.twin for target in self.targets)
+        count = _num_targets(self.targets)
         if count > MAX_TARGETS:
             raise ValueError(f"targets: {count} with their twins, at most {MAX_TARGETS} are possible")
         return self
 
     @model_validator(mode="after")
+    def _strata_share_out_the_clips(self) -> CorpusSpec:
+        if not self.strata:
+            return self
+        if (count := sum(stratum.clips for stratum in self.strata)) != self.num_clips:
+            raise ValueError(f"strata: have {count} clips, the splits {self.num_clips}. Let them agree.")
+        # Readers of WebDataset want the same members in every sample.
+        for i, stratum in enumerate(self.strata):
+            if stratum.targets is not None and _num_targets(stratum.targets) != _num_targets(self.targets):
+                raise ValueError(
+                    f"strata.{i}.targets: are {_num_targets(stratum.targets)} with their twins, those of the "
+                    f"corpus {_num_targets(self.targets)}. Let all have as many."
+                )
+        return self
+
+    @model_validator(mode="after")
     def _backend_has_the_lenses(self) -> CorpusSpec:
-        problem = cycles_problem([(t.lens, t.domain) for t in self.targets], self.quality)
+        targets = [target for _, some in self._all_targets() for target in some]
+        problem = cycles_problem([(t.lens, t.domain) for t in targets], self.quality)
         if self.backend == "cycles" and problem:
             raise ValueError(problem)
         return self
 
     @model_validator(mode="after")
     def _known_focus(self) -> CorpusSpec:
-        fixed = {o.name for s in self.scenes if s.family == "world" for o in s.world.objects}
-        for i, target in enumerate(self.targets):
-            if len(target.focus) > self.film.num_frames:
-                raise ValueError(
-                    f"targets.{i}.focus has {len(target.focus)} places for {self.film.num_frames} frames"
-                )
-            for place in target.focus:
-                if isinstance(place, str) and place not in ROLES and place not in fixed:
+        families = [s for some in (self.scenes, *(x.scenes or () for x in self.strata)) for s in some]
+        fixed = {o.name for s in families if s.family == "world" for o in s.world.objects}
+        for where, targets in self._all_targets():
+            for i, target in enumerate(targets):
+                if len(target.focus) > self.film.num_frames:
                     raise ValueError(
-                        f"targets.{i}.focus: '{place}' is neither a role ({', '.join(ROLES)}) nor an object"
+                        f"{where}.{i}.focus has {len(target.focus)} places for {self.film.num_frames} frames"
                     )
+                for place in target.focus:
+                    if isinstance(place, str) and role_and_number(place) is None and place not in fixed:
+                        raise ValueError(
+                            f"{where}.{i}.focus: '{place}' is neither a role ({', '.join(ROLES)}; the second one "
+                            f"of it is {ROLES[0]}:1) nor an object"
+                        )
         return self
+
+    def _all_targets(self) -> list[tuple[str, tuple[TargetRange, ...]]]:
+        """The field and its targets, of the corpus and of its strata."""
+        own = [(f"strata.{i}.targets", s.targets) for i, s in enumerate(self.strata) if s.targets is not None]
+        return [("targets", self.targets), *own]
+
+
+def _num_targets(targets: tuple[TargetRange, ...]) -> int:
+    return sum(1 + target.twin for target in targets)
+
+
+def role_and_number(place: str) -> tuple[str, int | None] | None:
+    """A place of focus as a role and the number of one of its objects, None for any; None if it is no role."""
+    role, colon, number = place.partition(":")
+    if role not in ROLES or (colon and not number.isdigit()):
+        return None
+    return role, int(number) if colon else None
 
 
 @dataclass(frozen=True)

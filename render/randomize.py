@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from focuspull.dataset.errors import UserError
-from focuspull.render.corpus import ROLES, CorpusSpec, KRange, TargetRange
-from focuspull.render.families import random_world
+from focuspull.render.corpus import CorpusSpec, KRange, TargetRange, role_and_number
+from focuspull.render.families import FamilySpec, random_world
 from focuspull.render.spec import FocusKey, SceneSpec, TargetSpec, World
 
 
@@ -23,11 +23,12 @@ def randomize(corpus: CorpusSpec, index: int) -> SceneSpec:
     """
     streams = np.random.SeedSequence(corpus.seed, spawn_key=(index,)).spawn(4)
     choose, world_rng, target_rng, noise_rng = (np.random.default_rng(s) for s in streams)
-    weights = np.array([family.weight for family in corpus.scenes])
-    family = corpus.scenes[int(choose.choice(len(weights), p=weights / weights.sum()))]
+    scenes = corpus.scenes_of(index)
+    weights = np.array([family.weight for family in scenes])
+    family = scenes[int(choose.choice(len(weights), p=weights / weights.sum()))]
     world = random_world(family, world_rng)
     targets: list[TargetSpec] = []
-    for ranges in corpus.targets:
+    for ranges in corpus.targets_of(index):
         target = _target(ranges, world, corpus.film.num_frames, target_rng)
         targets += [target, target.twin(len(targets))] if ranges.twin else [target]
     return SceneSpec(
@@ -36,7 +37,13 @@ def randomize(corpus: CorpusSpec, index: int) -> SceneSpec:
         quality=corpus.quality,
         world=world,
         targets=tuple(targets),
+        labels=_labels(corpus, index, family),
     )
+
+
+def _labels(corpus: CorpusSpec, index: int, family: FamilySpec) -> dict[str, str]:
+    stratum = corpus.stratum_of(index)
+    return {} if stratum is None else {"family": family.family, "stratum": stratum.name}
 
 
 def _target(ranges: TargetRange, world: World, num_frames: int, rng: np.random.Generator) -> TargetSpec:
@@ -57,9 +64,15 @@ def _draw_k(value: KRange, rng: np.random.Generator) -> float:
 def _focus_key(place: float | str, frame: int, world: World, rng: np.random.Generator) -> FocusKey:
     if not isinstance(place, str):
         return FocusKey(frame=frame, disparity=place)
-    if place not in ROLES:
+    wanted = role_and_number(place)
+    if wanted is None:
         return FocusKey(frame=frame, subject=place)
-    names = [item.name for item in world.objects if item.role == place]
+    role, number = wanted
+    names = [item.name for item in world.objects if item.role == role]
     if not names:
-        raise UserError(f"targets: focus on a '{place}', but the scene has no such object. Use another role.")
+        raise UserError(f"targets: focus on a '{role}', but the scene has no such object. Use another role.")
+    if number is not None:
+        # The others stand in where it is hidden or out of view.
+        first = number % len(names)
+        return FocusKey(frame=frame, subject=tuple(names[first:] + names[:first]))
     return FocusKey(frame=frame, subject=tuple(str(name) for name in rng.permutation(names)))

@@ -16,7 +16,14 @@ import math
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
@@ -670,7 +677,10 @@ class World(Model):
 
 
 class SceneSpec(Model):
-    """One clip. ``seed`` feeds the renderer's noise only: another seed, the same picture."""
+    """One clip. ``seed`` feeds the renderer's noise only: another seed, the same picture.
+
+    ``labels`` say what the clip is an example of (``stratum``, ``family``); they change no pixel.
+    """
 
     version: Literal[1] = 1
     seed: int = Field(ge=0, lt=2**32)
@@ -678,6 +688,13 @@ class SceneSpec(Model):
     quality: QualitySpec
     world: World
     targets: tuple[TargetSpec, ...] = Field(min_length=1, max_length=64)
+    labels: dict[str, str] = Field(default_factory=dict)
+
+    @model_serializer(mode="wrap")
+    def _without_empty_labels(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # So that scenes without labels keep the JSON and hash that they had before there were any.
+        fields: dict[str, Any] = dump(self)
+        return fields if self.labels else {name: value for name, value in fields.items() if name != "labels"}
 
     @model_validator(mode="after")
     def _targets_fit(self) -> SceneSpec:

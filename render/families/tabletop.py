@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import replace
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
 from focuspull.render.families import props
 from focuspull.render.families.layout import (
@@ -21,6 +23,7 @@ from focuspull.render.spec import (
     AreaLight,
     Box,
     CameraSpec,
+    Cylinder,
     MaterialSpec,
     ObjectSpec,
     Plane,
@@ -28,6 +31,7 @@ from focuspull.render.spec import (
     SkyEnvironment,
     Sphere,
     Spin,
+    Torus,
     World,
 )
 
@@ -45,6 +49,10 @@ class TabletopRanges(FamilyRanges):
         background: Props behind them, to the far edge of the table.
         foreground: Props close to the camera, at the side.
         bulbs: Bulbs on the string of lights, 2 to 3 m away.
+        stems: Stems, 2 to 4 mm thick, in each of two sheaves: one among the subjects, one close to the camera.
+        clear: Share of the subjects that are of glass or a mirror.
+        spin_deg_s: How fast subjects turn, those that do.
+        spinning: Share of the subjects that do.
     """
 
     family: Literal["tabletop"]
@@ -52,6 +60,10 @@ class TabletopRanges(FamilyRanges):
     background: Count = (4, 6)
     foreground: Count = (1, 2)
     bulbs: Count = (10, 16)
+    stems: Count = (0, 0)
+    clear: Annotated[float, Field(ge=0, le=1)] = 0.0
+    spin_deg_s: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]] = (20, 60)
+    spinning: Annotated[float, Field(ge=0, le=1)] = 0.3
     camera_reach_m: tuple[float, float] = (0.08, 0.16)
     focal_length_mm: tuple[FocalLength, FocalLength] = (40, 55)
 
@@ -75,7 +87,14 @@ def random_tabletop(rng: np.random.Generator, ranges: TabletopRanges) -> World:
                 across = (-0.09, -0.06) if (i + (bool(taken) and taken[0][0] > 0)) % 2 else (0.06, 0.09)
             place = free_place(rng, across, y, prop.radius_m * 1.15, taken)
             if place is not None:
-                objects.append(_standing(rng, f"{role}-{i}", role, prop, place))
+                # Drawn only where they are asked for, so that other corpora keep their scenes.
+                if role == "subject" and ranges.clear and rng.random() < ranges.clear:
+                    prop = _clear(rng, prop)
+                objects.append(_standing(rng, f"{role}-{i}", role, prop, place, ranges))
+    if ranges.stems[1]:
+        objects += _sheaf(rng, "stem", "subject", draw_count(rng, ranges.stems), (draw(rng, -0.12, 0.12), -0.14))
+        side = float(rng.choice([-1.0, 1.0]))
+        objects += _sheaf(rng, "blade", "foreground", draw_count(rng, ranges.stems), (side * 0.16, -0.42))
     objects += _lights_string(rng, draw_count(rng, ranges.bulbs))
 
     position = (draw(rng, -0.03, 0.03), draw(rng, -0.98, -0.92), draw(rng, 0.3, 0.42))
@@ -102,9 +121,14 @@ def random_tabletop(rng: np.random.Generator, ranges: TabletopRanges) -> World:
 
 
 def _standing(
-    rng: np.random.Generator, name: str, role: str, prop: props.Prop, place: tuple[float, float]
+    rng: np.random.Generator,
+    name: str,
+    role: str,
+    prop: props.Prop,
+    place: tuple[float, float],
+    ranges: TabletopRanges,
 ) -> ObjectSpec:
-    turning = role == "subject" and rng.random() < 0.3
+    turning = role == "subject" and rng.random() < ranges.spinning
     return ObjectSpec(
         name=name,
         role=role,  # type: ignore[arg-type]
@@ -112,8 +136,45 @@ def _standing(
         material=prop.material,
         position_m=(*place, round(prop.lift_m + GAP_M, 5)),
         rotation_deg=(0.0, 0.0, draw(rng, 0, 360, 1)),
-        motion=(Spin(type="spin", rate_deg_s=draw(rng, 20, 60, 1)),) if turning else (),
+        motion=(Spin(type="spin", rate_deg_s=draw(rng, *ranges.spin_deg_s, digits=1)),) if turning else (),
     )
+
+
+def _clear(rng: np.random.Generator, prop: props.Prop) -> props.Prop:
+    """The same shape of glass, if it is a clean solid, or as a mirror."""
+    if isinstance(prop.shape, Torus) or rng.random() < 0.5:
+        return replace(prop, material=MaterialSpec(base_color=(0.95, 0.95, 0.95), metallic=1.0, roughness=0.0))
+    return replace(
+        prop, material=MaterialSpec(base_color=(0.97, 0.98, 0.97), roughness=0.0, transmission=1.0)
+    )
+
+
+def _sheaf(
+    rng: np.random.Generator, name: str, role: str, count: int, place: tuple[float, float]
+) -> list[ObjectSpec]:
+    """Thin stems that fan out of one spot."""
+    stems = []
+    for i in range(count):
+        lean, turn = draw(rng, 4, 28, 2), draw(rng, 0, 360, 1)
+        radius, height = draw(rng, 0.001, 0.002), draw(rng, 0.2, 0.34)
+        green = (draw(rng, 0.1, 0.35), draw(rng, 0.25, 0.5), draw(rng, 0.05, 0.15))
+        stems.append(
+            ObjectSpec(
+                name=f"{role}-{name}-{i}",
+                role=role,  # type: ignore[arg-type]
+                shape=Cylinder(
+                    type="cylinder", radius_m=radius, top_radius_m=radius / 2, height_m=height, segments=12
+                ),
+                material=MaterialSpec(base_color=green, roughness=0.5),
+                position_m=(
+                    round(place[0] + draw(rng, -0.03, 0.03), 4),
+                    round(place[1] + draw(rng, -0.03, 0.03), 4),
+                    0.004,
+                ),
+                rotation_deg=(lean, 0.0, turn),
+            )
+        )
+    return stems
 
 
 def _table(seed: int) -> ObjectSpec:
