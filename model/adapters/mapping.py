@@ -34,6 +34,7 @@ MATTE_FROM_PX = 0.5
 """Blur from which what is in front of the focus belongs to Dr.Bokeh's foreground."""
 OFFICIAL_SIZE = (576, 1024)
 """Height and width of everything that goes through Any-to-Bokeh."""
+_OFFICIAL = "any_to_bokeh_official"
 OFFICIAL_MIN_FRAMES = 13
 """Its group logic fails below."""
 
@@ -194,22 +195,21 @@ def prepare_official(frames: SystemInput, options: Mapping[str, Any]) -> SystemR
             or K at 1024 px is no whole number and the option ``round_k`` is off: training saw whole numbers
             only, and the embedding of 16.1 has little to do with that of 16.
     """
-    _check_unit(frames, "any_to_bokeh_official")
+    _check_unit(frames, _OFFICIAL)
     height, width = _size(frames)
     num_frames = len(frames.k)
     if num_frames < OFFICIAL_MIN_FRAMES:
         raise ValueError(
-            f"any_to_bokeh_official: takes {OFFICIAL_MIN_FRAMES} frames or more, got {num_frames}. "
-            "Use longer clips."
+            f"{_OFFICIAL}: takes {OFFICIAL_MIN_FRAMES} frames or more, got {num_frames}. Use longer clips."
         )
     if abs(width / height * OFFICIAL_SIZE[0] / OFFICIAL_SIZE[1] - 1) > 0.01:
         raise ValueError(
-            f"any_to_bokeh_official: takes frames of 16:9 and stretches others, got {width}x{height}. Crop them."
+            f"{_OFFICIAL}: takes frames of 16:9 and stretches others, got {width}x{height}. Crop them."
         )
     focus = frames.focus_disparity
     if focus.min() < 0 or focus.max() > 1:
         raise ValueError(
-            f"any_to_bokeh_official: takes focus disparities in [0, 1], got [{focus.min():g}, {focus.max():g}]. "
+            f"{_OFFICIAL}: takes focus disparities in [0, 1], got [{focus.min():g}, {focus.max():g}]. "
             "Focus on something in the scene."
         )
     at_1024 = frames.k * OFFICIAL_SIZE[1] / width
@@ -217,7 +217,7 @@ def prepare_official(frames: SystemInput, options: Mapping[str, Any]) -> SystemR
     if not options["round_k"] and np.abs(at_1024 - whole).max() > 1e-3:
         bad = float(at_1024[np.abs(at_1024 - whole).argmax()])
         raise ValueError(
-            f"any_to_bokeh_official: takes whole numbers as K at 1024 px, got {bad:g}. "
+            f"{_OFFICIAL}: takes whole numbers as K at 1024 px, got {bad:g}. "
             "Set its option round_k to round them."
         )
     image = np.stack([to_uint8(_fitted(frame).clip(0, 1)) for frame in frames.aif])

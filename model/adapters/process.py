@@ -330,6 +330,11 @@ def _find(system: PublishedSystem, checkout: Checkout, weights: Path) -> str:
             raise AdapterProblem(
                 f"{name}: checkout {folder} has no {file}. Clone {system.repository} there, all of it."
             )
+    if system.weights_stay and checkout.weights is not None:
+        raise AdapterProblem(
+            f"{name}: its code opens weights in {system.weights_folder} of the checkout only. "
+            "Put them there and leave weights out."
+        )
     for file in system.weights:
         if not (weights / file).exists():
             raise AdapterProblem(

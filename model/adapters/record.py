@@ -63,6 +63,7 @@ class PublishedSystem:
         files: That a checkout must have.
         weights_folder: Where weights are if nobody says otherwise, within the checkout.
         weights: Files that must be there.
+        weights_stay: Whether its code opens them there and nowhere else.
         limits: Of the system, for reports.
         child: The script that the checkout's Python runs.
         prepare: ``(input, options) -> request``; pure. Raises ValueError for what the system cannot take.
@@ -84,6 +85,7 @@ class PublishedSystem:
     child: Path
     prepare: Callable[[SystemInput, Mapping[str, Any]], SystemRequest]
     restore: Callable[[NDArray[np.float32], SystemInput], NDArray[np.float32]]
+    weights_stay: bool = False
     takes_clips: bool = False
     blurs: Literal["linear", "encoded"] = "linear"
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])

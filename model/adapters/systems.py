@@ -55,5 +55,114 @@ BOKEHME = PublishedSystem(
 Unsure: which of the two licences holds. Names that CuPy has dropped are given back to it by the child.
 """
 
-SYSTEMS: dict[str, PublishedSystem] = {system.name: system for system in (DEEPLENS, BOKEHME)}
+MPIB = PublishedSystem(
+    name="mpib",
+    title="MPIB",
+    paper="Peng et al., ECCV 2022",
+    repository="JuewenPeng/MPIB",
+    licence="Apache-2.0",
+    files=("models/__init__.py", "models/bokeh_renderer.py", "utils.py", "configs/default.yaml"),
+    weights_folder="checkpoints",
+    weights=("mpinet.pth", "aupnet.pth", "inpnet.pth"),
+    limits="radius at most 200 px; radii are whole numbers; needs CUDA and CuPy",
+    child=CHILDREN / "mpib.py",
+    prepare=mapping.prepare_mpib,
+    restore=mapping.restore_power,
+    options={"device": None, "increase_focus_range": True},
+)
+"""``increase_focus_range``, as published, takes half a plane off every distance to the focus: all radii are K /
+64 smaller than K says, and what is within 1 / 64 of the focus is sharp. Its kernel is up to 0.8 px too wide
+below radius 3.
+
+Unsure: the weights' names in its published archive; they are those of its demo's arguments.
+"""
+
+DRBOKEH = PublishedSystem(
+    name="drbokeh",
+    title="Dr.Bokeh",
+    paper="Sheng et al., CVPR 2024",
+    repository="ShengCN/DrBokeh-Src",
+    licence="no licence file",
+    files=("app/Render/Inference.py", "app/Render/image_preprocessing.py", "app/Render/DScatter/scatter.py"),
+    weights_folder="app/Render",
+    weights=(
+        "lama_inpaint/inpnet.pth",
+        "Depth/DPT/weights/dpt_large-midas-2f21e586.pt",
+        "Salient/LDF/res/resnet50-19c8e357.pth",
+    ),
+    weights_stay=True,
+    limits="wants a matte of the subject; blurs by 0.3 px more than K says, also in focus; needs CUDA",
+    child=CHILDREN / "drbokeh.py",
+    prepare=mapping.prepare_drbokeh,
+    restore=mapping.restore_power,
+)
+"""It loads networks for depth and saliency when imported, and needs their weights even though both are given.
+
+Unsure: the matte. It wants that of the subject; given is what is nearer than the focus, which is the split
+that its compositing assumes, hard, from half a pixel of blur on. And where its weights lie: the paths are
+those that its code opens, while its instructions speak of other files, too.
+"""
+
+BOKEHDIFF = PublishedSystem(
+    name="bokehdiff",
+    title="BokehDiff",
+    paper="Zhu et al., ICCV 2025",
+    repository="FreeButUselessSoul/bokehdiff",
+    licence="no licence file",
+    files=(
+        "custom_diffusers/pipeline_sdxl.py",
+        "custom_diffusers/attention_processor.py",
+        "PISA_attn_processor.py",
+    ),
+    weights_folder="checkpoints",
+    weights=("pytorch_lora_weights.safetensors", "vae.ckpt"),
+    limits="diffusers 0.32.1 and no other; blurs display values through a VAE; 512-px tiles",
+    child=CHILDREN / "bokehdiff.py",
+    prepare=mapping.prepare_bokehdiff,
+    restore=mapping.restore_bokehdiff,
+    blurs="encoded",
+    options={"device": None, "dtype": "float32", "base": "SG161222/RealVisXL_V5.0", "seed": 0},
+)
+"""``base`` is SDXL on this machine, a folder or a name in the local cache: nothing is downloaded.
+
+Unsure: its attention measures distance per tile; a frame that is not tiled (8192 latent cells or fewer, such
+as 1024x512) and not square gets another K along each side. K in its training data is off by a factor of 1 to
+3, so that a factor fitted on some clips belongs into a report. Its own instructions make near = 0 out of
+inverse depth where its training has near = 1; given is near = 1, which only its self-occlusion sees.
+"""
+
+ANY_TO_BOKEH_OFFICIAL = PublishedSystem(
+    name="any_to_bokeh_official",
+    title="Any-to-Bokeh (authors' code)",
+    paper="Yang et al., ICLR 2026",
+    repository="vivoCameraResearch/any-to-bokeh",
+    licence="CC BY-NC 4.0, its README says CC BY-NC-SA 4.0: not for commercial use",
+    files=("pipelines/any2bokeh_pipe.py", "models/unet.py", "models/vae.py", "utils/dataset.py"),
+    weights_folder="checkpoints",
+    weights=("unet", "vae"),
+    limits="1024x576; 13 frames or more; K a whole number at 1024 px, trained on 1 to 32; blurs display values",
+    child=CHILDREN / "any_to_bokeh_official.py",
+    prepare=mapping.prepare_official,
+    restore=mapping.restore_official,
+    takes_clips=True,
+    blurs="encoded",
+    options={
+        "device": None,
+        "base": "stabilityai/stable-video-diffusion-img2vid-xt",
+        "round_k": False,
+        "seed": 0,
+    },
+)
+"""``base`` is Stable Video Diffusion on this machine, a folder or a name in the local cache.
+
+Frames of another size of 16:9 are resized to 1024x576 and back, K with them. K that is not whole at 1024 px
+is refused unless ``round_k`` is on; no factor can be fitted to it.
+
+Unsure: whether its two precisions of the VAE fit into the memory of a given GPU, 32 GB were too little for
+others. Its encoder samples, so that two runs differ unless ``seed`` is the same.
+"""
+
+SYSTEMS: dict[str, PublishedSystem] = {
+    system.name: system for system in (DEEPLENS, BOKEHME, MPIB, DRBOKEH, BOKEHDIFF, ANY_TO_BOKEH_OFFICIAL)
+}
 """By name, in order of publication."""

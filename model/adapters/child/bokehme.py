@@ -27,7 +27,7 @@ IUNET = (2, 8, 3, 64, 3, False, "distinct_source", False, "elu")
 
 def load(checkout: str, weights: str, options: dict[str, Any]) -> Any:
     """See `loop.serve`."""
-    _mend_cupy()
+    import_module("loop").mend_cupy()
     torch = import_module("torch")
     neural = import_module("neural_renderer")
     scatter = import_module("classical_renderer.scatter")
@@ -51,15 +51,6 @@ def load(checkout: str, weights: str, options: dict[str, Any]) -> Any:
         return bokeh.permute(0, 2, 3, 1).cpu().numpy()
 
     return render
-
-
-def _mend_cupy() -> None:
-    """Give CuPy two names back that its later releases dropped and that the checkout uses."""
-    cupy: Any = import_module("cupy")
-    if not hasattr(cupy.cuda, "compile_with_cache"):
-        cupy.cuda.compile_with_cache = lambda source: cupy.RawModule(code=source)
-    if not hasattr(cupy, "int"):
-        cupy.int = int
 
 
 def _blur(classical: Any, arnet: Any, iunet: Any, image: Any, defocus: Any, gamma: float) -> Any:

@@ -13,6 +13,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,15 @@ def serve(load: Callable[..., Any]) -> None:
         result = render(arrays, request["values"])
         np.save(request["result"], np.asarray(result, dtype=np.float32))
         _reply(replies, {"done": request["number"]})
+
+
+def mend_cupy() -> None:
+    """Give CuPy two names back that its later releases dropped and that checkouts use."""
+    cupy: Any = import_module("cupy")
+    if not hasattr(cupy.cuda, "compile_with_cache"):
+        cupy.cuda.compile_with_cache = lambda source: cupy.RawModule(code=source)
+    if not hasattr(cupy, "int"):
+        cupy.int = int
 
 
 def _reply(replies: Any, message: dict[str, Any]) -> None:
