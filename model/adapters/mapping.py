@@ -81,7 +81,12 @@ def prepare_mpib(frames: SystemInput, options: Mapping[str, Any]) -> SystemReque
             "Use a smaller K or smaller frames."
         )
     arrays = {"image": power_encoded(frames.aif), "disparity": frames.disparity}
-    values = {"k": float(frames.k[0]), "focus_disparity": float(frames.focus_disparity[0]), "gamma": GAMMA}
+    values = {
+        "k": float(frames.k[0]),
+        "focus_disparity": float(frames.focus_disparity[0]),
+        "gamma": GAMMA,
+        "increase_focus_range": options["increase_focus_range"],
+    }
     return SystemRequest(arrays, _size(frames), values)
 
 

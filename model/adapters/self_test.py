@@ -98,7 +98,7 @@ def self_test(
     *,
     ks: Sequence[float] = (8.0, 16.0, 32.0),
     offsets: Sequence[float] = (0.5, -0.5),
-    size: tuple[int, int] = (96, 96),
+    size: tuple[int, int] = (128, 128),
     num_frames: int = 1,
     light_px: int = 1,
     domain: Literal["linear", "encoded"] = "linear",
@@ -158,8 +158,8 @@ def _measured(
     corner = max(2, min(size) // 16)
     if reach + corner > min(size) // 2:
         raise ValueError(
-            f"self-test: a radius of {expected:g} px takes frames of {2 * math.ceil(reach + corner)} px or more, "
-            f"got {width}x{height}. Use larger frames or smaller ks."
+            f"self-test: a radius of {expected:g} px takes frames of {2 * math.ceil(reach + corner)} px "
+            f"or more, got {width}x{height}. Use larger frames or smaller ks."
         )
     middle = (height // 2, width // 2)
     half = light_px // 2

@@ -70,9 +70,9 @@ MPIB = PublishedSystem(
     restore=mapping.restore_power,
     options={"device": None, "increase_focus_range": True},
 )
-"""``increase_focus_range``, as published, takes half a plane off every distance to the focus: all radii are K /
-64 smaller than K says, and what is within 1 / 64 of the focus is sharp. Its kernel is up to 0.8 px too wide
-below radius 3.
+"""``increase_focus_range``, as published, takes half a plane off every distance to the focus: radii are
+``K / 64`` smaller than K says, and what is within 1 / 64 of the focus is sharp. Its kernel is up to 0.8 px
+too wide below radius 3.
 
 Unsure: the weights' names in its published archive; they are those of its demo's arguments.
 """
@@ -106,7 +106,7 @@ those that its code opens, while its instructions speak of other files, too.
 BOKEHDIFF = PublishedSystem(
     name="bokehdiff",
     title="BokehDiff",
-    paper="Zhu et al., ICCV 2025",
+    paper="ICCV 2025",
     repository="FreeButUselessSoul/bokehdiff",
     licence="no licence file",
     files=(
@@ -134,13 +134,13 @@ inverse depth where its training has near = 1; given is near = 1, which only its
 ANY_TO_BOKEH_OFFICIAL = PublishedSystem(
     name="any_to_bokeh_official",
     title="Any-to-Bokeh (authors' code)",
-    paper="Yang et al., ICLR 2026",
+    paper="ICLR 2026, arXiv 2505.21593",
     repository="vivoCameraResearch/any-to-bokeh",
     licence="CC BY-NC 4.0, its README says CC BY-NC-SA 4.0: not for commercial use",
     files=("pipelines/any2bokeh_pipe.py", "models/unet.py", "models/vae.py", "utils/dataset.py"),
     weights_folder="checkpoints",
     weights=("unet", "vae"),
-    limits="1024x576; 13 frames or more; K a whole number at 1024 px, trained on 1 to 32; blurs display values",
+    limits="1024x576; 13 frames or more; K a whole number at 1024 px, trained on 1 to 32; not linear",
     child=CHILDREN / "any_to_bokeh_official.py",
     prepare=mapping.prepare_official,
     restore=mapping.restore_official,

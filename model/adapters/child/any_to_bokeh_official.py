@@ -4,7 +4,7 @@ Frames and disparity are written as 8-bit PNG, focus and K into the names of the
 its own data set. Groups of 8 frames that overlap by 4 go through its pipeline two at a time, as its demo does
 it. The demo then writes lossy video; here its images are the result.
 
-Request: ``image [T, 576, 1024, 3]`` and ``disparity [T, 576, 1024]``, 8 bit; ``names`` of the disparity files.
+Request: ``image [T, 576, 1024, 3]``, ``disparity [T, 576, 1024]``, 8 bit; ``names`` of the disparity files.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _write(folder: str, images: Any, disparities: Any, names: list[str]) -> str:
     for name in ("aif", "disp"):
         os.mkdir(os.path.join(folder, name))
     for i, name in enumerate(names):
-        pictures.fromarray(images[i]).save(os.path.join(folder, "aif", "%d.png" % i))
+        pictures.fromarray(images[i]).save(os.path.join(folder, "aif", f"{i}.png"))
         pictures.fromarray(disparities[i]).save(os.path.join(folder, "disp", name + ".png"))
     table = os.path.join(folder, "clips.csv")
     with open(table, "w", newline="") as file:

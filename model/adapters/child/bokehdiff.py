@@ -1,4 +1,4 @@
-"""BokehDiff through the tiled pipeline of its checkout, behind its loader's min-max and its loop over focuses.
+"""BokehDiff through the tiled pipeline of its checkout, behind the min-max of its loader.
 
 Its script builds the same pipeline but takes images from a loader that spreads disparity over [0, 1], and
 renders three focus distances that nobody asked for. Here the pipeline gets disparity and defocus directly.

@@ -1,4 +1,4 @@
-"""Dr.Bokeh through the class of its checkout, `app.Render.Inference.DrBokeh`, behind the min-max of its command.
+"""Dr.Bokeh through the class of its checkout, `app.Render.Inference.DrBokeh`, behind its command's min-max.
 
 The class inpaints what is behind the matte with a network of its own, whatever is given. Parameters that are
 no input of ours are those of its command line.

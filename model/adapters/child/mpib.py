@@ -2,10 +2,10 @@
 
 Its demo reads 8-bit disparity from files and a weight file from its author's disk; it is not used. What
 happens here follows the paper's section 3 and the demo's parameters: a background inpainted behind depth
-edges, planes from MPINet at a size that suits K, their alpha brought to full size by AUPNet, and its renderer.
+edges, planes from MPINet at a size that suits K, alpha brought to full size by AUPNet, and its renderer.
 
 Request: ``image [1, H, W, 3]`` with the power curve, ``disparity [1, H, W]`` in [0, 1], ``k``,
-``focus_disparity``, ``gamma``.
+``focus_disparity``, ``gamma``, ``increase_focus_range``.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def load(checkout: str, weights: str, options: dict[str, Any]) -> Any:
                 values["focus_disparity"],
                 values["gamma"],
                 norm=True,
-                increase_focus_range=options["increase_focus_range"],
+                increase_focus_range=values["increase_focus_range"],
             )
         return bokeh.permute(0, 2, 3, 1).cpu().numpy()
 
