@@ -110,7 +110,7 @@ def self_test(
         ks: Each is measured with each offset.
         offsets: Of the plane from the focus, positive in front; both lie symmetrically around 0.5.
         size: Height and width of the frame.
-        num_frames: Of each clip, all alike; the last is measured.
+        num_frames: Of each clip, all alike, for renderers that take no fewer; the last is measured.
         light_px: Side of the square light, odd: a renderer with 8-bit images cannot spread a single pixel.
         domain: ``encoded`` for renderers that blur display values
             (`focuspull.model.adapters.record.PublishedSystem.blurs`).

@@ -26,13 +26,11 @@ DEEPLENS = PublishedSystem(
     prepare=mapping.prepare_deeplens,
     restore=mapping.restore_deeplens,
     blurs="encoded",
-    options={"checkpoint": "model", "moving_average": False},
 )
-"""Its code needs TensorFlow 1, or a port to `tensorflow.compat.v1`.
+"""Its code needs TensorFlow 1, or a port to `tensorflow.compat.v1`. The weights are those trained end to end.
 
-Unsure: ``a = K / (8 scale)`` is a first guess from the kernel radius in its configuration, to be corrected by
-one factor (`focuspull.model.adapters.self_test`); the checkpoint's name, an option, is the published one's;
-whether the published weights were saved as moving averages, which the option of that name says.
+Unsure: ``a = K / (8 scale)``, a first guess from the kernel radius in its configuration, to be corrected by
+one factor (`focuspull.model.adapters.self_test`). Its own demo takes 1280 px for the middle scale.
 """
 
 BOKEHME = PublishedSystem(
@@ -140,7 +138,9 @@ ANY_TO_BOKEH_OFFICIAL = PublishedSystem(
     files=("pipelines/any2bokeh_pipe.py", "models/unet.py", "models/vae.py", "utils/dataset.py"),
     weights_folder="checkpoints",
     weights=("unet", "vae"),
-    limits="1024x576; 13 frames or more; K a whole number at 1024 px, trained on 1 to 32; not linear",
+    limits=(
+        "1024x576; 13 frames or more; K a whole number at 1024 px, trained on 1 to 32; blurs display values"
+    ),
     child=CHILDREN / "any_to_bokeh_official.py",
     prepare=mapping.prepare_official,
     restore=mapping.restore_official,

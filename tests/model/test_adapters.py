@@ -7,7 +7,9 @@ their renderer without networks where there is one; so what is measured on their
 from __future__ import annotations
 
 import ast
+import errno
 import math
+import os
 import shutil
 import sys
 import time
@@ -273,6 +275,28 @@ def test_what_is_missing_is_named_before_anything_starts(name: str, tmp_path: Pa
         with pytest.raises(AdapterProblem, match=rf"^{name}: checkout .* has no {file}\. Clone"):
             Adapter(system, checkout)
         (tmp_path / "elsewhere").rename(tmp_path / "checkout" / file)
+
+
+def test_a_log_folder_that_cannot_be_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    checkout = Checkout(STAND_INS / "failing", sys.executable)
+    with pytest.raises(
+        AdapterProblem, match=r"^failing: log folder .*logs cannot be made \(Not a directory\)"
+    ):
+        Adapter(failing_system(["nothing"]), checkout, log=tmp_path / "file" / "logs")
+
+
+def test_a_full_disk_is_one_line(failing: tuple[Adapter, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    adapter, _ = failing
+    adapter(*frames())
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(np, "save", full)
+    assert "its arrays could not be exchanged (No space left on device). Make room in" in problem(adapter)
+    monkeypatch.undo()
+    adapter(*frames())
 
 
 def test_a_python_that_does_not_run_is_one_line(tmp_path: Path) -> None:

@@ -33,11 +33,9 @@ def load(checkout: str, weights: str, options: dict[str, Any]) -> Any:
         full = upsampling.build(images["image_640"], finer, double, images["image_1280"], is_training)[0]
     outputs = {1: base, 2: double, 4: full}
 
-    variables = tf.global_variables()
-    if options["moving_average"]:
-        variables = tf.train.ExponentialMovingAverage(0.9).variables_to_restore()
     session = tf.Session()
-    tf.train.Saver(variables).restore(session, os.path.join(weights, options["checkpoint"]))
+    # All but the variables of the depth network, which are not in this graph.
+    tf.train.Saver(tf.global_variables()).restore(session, os.path.join(weights, "model"))
 
     def render(arrays: dict[str, Any], values: dict[str, Any]) -> Any:
         feed = {images[name]: arrays[name][None] for name in names if name in arrays}

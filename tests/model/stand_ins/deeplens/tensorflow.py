@@ -64,15 +64,7 @@ class Saver:
         assert os.path.exists(path + ".index"), path
 
 
-class ExponentialMovingAverage:
-    def __init__(self, decay):
-        self.decay = decay
-
-    def variables_to_restore(self):
-        return {"Network/Network/Lensblur/weights/ExponentialMovingAverage": 0}
-
-
-train = types.SimpleNamespace(Saver=Saver, ExponentialMovingAverage=ExponentialMovingAverage)
+train = types.SimpleNamespace(Saver=Saver)
 
 
 class Session:
