@@ -61,34 +61,51 @@ class AdaptersFile(BaseModel):
     systems: Systems
 
 
-def load_adapters(path: Path, *, log: Path | None = None) -> dict[str, Adapter]:
-    """Adapters to all systems of a file, by name, in order of publication; none is started.
+def adapter_names(path: Path) -> list[str]:
+    """Names of the systems in a file, in order of publication; nothing of them is looked at.
 
     Args:
         path: Of the YAML file.
-        log: Folder for what the systems print.
 
     Raises:
         UserError: If the file cannot be read or does not follow the schema, or names no system.
-        AdapterProblem: If a checkout, Python, weights or an option are missing or wrong.
     """
+    return list(_entries(path))
+
+
+def load_adapter(path: Path, name: str, *, log: Path | None = None) -> Adapter:
+    """Adapter to one system of a file; its process is not started.
+
+    Args:
+        path: Of the YAML file.
+        name: One of `adapter_names`.
+        log: Folder for what the system prints.
+
+    Raises:
+        UserError: As `adapter_names` does.
+        AdapterProblem: If checkout, Python, weights or an option are missing or wrong.
+    """
+    entry = _entries(path)[name]
+    folder = path.parent
+    checkout = Checkout(
+        folder=folder / entry.checkout,
+        python=folder / entry.python if "/" in entry.python else entry.python,
+        weights=None if entry.weights is None else folder / entry.weights,
+        timeout_s=entry.timeout_s,
+        options=entry.options,
+    )
+    return Adapter(SYSTEMS[name], checkout, log=log)
+
+
+def load_adapters(path: Path, *, log: Path | None = None) -> dict[str, Adapter]:
+    """Adapters to all systems of a file, by name; arguments and errors are those of `load_adapter`."""
+    return {name: load_adapter(path, name, log=log) for name in adapter_names(path)}
+
+
+def _entries(path: Path) -> dict[str, SystemEntry]:
     document = read_document(path, "Start it with systems:, see focuspull.model.adapters.config.")
     systems = validated(AdaptersFile, document, path.name).systems
     entries = {name: entry for name in SYSTEMS if (entry := getattr(systems, name)) is not None}
     if not entries:
         raise UserError(f"{path.name}: names no system. Add one of: {', '.join(SYSTEMS)}.")
-    folder = path.parent
-    return {
-        name: Adapter(
-            SYSTEMS[name],
-            Checkout(
-                folder=folder / entry.checkout,
-                python=folder / entry.python if "/" in entry.python else entry.python,
-                weights=None if entry.weights is None else folder / entry.weights,
-                timeout_s=entry.timeout_s,
-                options=entry.options,
-            ),
-            log=log,
-        )
-        for name, entry in entries.items()
-    }
+    return entries
