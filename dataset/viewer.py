@@ -17,13 +17,10 @@ The same corpus gives the same bytes (with the same libraries).
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import html
 import io
 import math
 import os
-import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -47,6 +44,7 @@ from focuspull.dataset.excerpt import clip_rows, load_frames, spread
 from focuspull.dataset.files import write_atomic
 from focuspull.dataset.markers import ShardMarker, read_marker
 from focuspull.dataset.optics import REFERENCE_WIDTH_PX
+from focuspull.dataset.page import as_base64, fill, inline_json, policy
 
 ItemT = TypeVar("ItemT")
 
@@ -216,13 +214,13 @@ def _encode_clip(corpus: Path, marker: ShardMarker, row: dict[str, Any], detail:
         }
         for name, images in pictures.items():
             picture = _resize(images[0], size)
-            payload[name].append(_base64(_webp(picture, None if detail.lossless else _LOSSY_QUALITY)))
+            payload[name].append(as_base64(_webp(picture, None if detail.lossless else _LOSSY_QUALITY)))
         for name, grid in zip(("disparity", "instance"), _grids(clip, step), strict=True):
-            payload[name].append(_base64(_pack_grid(grid)))
+            payload[name].append(as_base64(_pack_grid(grid)))
 
         if frame == frames[len(frames) // 2]:
             small = _Detail(_THUMBNAIL_WIDTH, False, 1).picture_size(row["width"], row["height"])
-            thumbnail = _base64(_webp(_resize(clip.bokeh[0][0], small), _THUMBNAIL_QUALITY))
+            thumbnail = as_base64(_webp(_resize(clip.bokeh[0][0], small), _THUMBNAIL_QUALITY))
         brightness.append(round(float(clip.aif.mean()) / 255, 4))
         if frame + 1 < row["num_frames"]:
             camera_motion.append(round(_camera_motion_px(clip.meta, clip.disparity[0], frame), 3))
@@ -335,13 +333,6 @@ def _pack_grid(grid: NDArray[np.uint16]) -> bytes:
     zigzag = ((signed << 1) ^ (signed >> 15)).astype(np.uint16)
     planes = np.stack([zigzag >> 8, zigzag & 255]).astype(np.uint8)
     return zlib.compress(planes.tobytes(), 9)
-
-
-def _base64(content: bytes) -> str:
-    return base64.b64encode(content).decode("ascii")
-
-
-# Motion
 
 
 def _camera_motion_px(meta: ClipMeta, disparity: NDArray[np.float32], frame: int) -> float:
@@ -510,27 +501,21 @@ def _page(
         },
         "charts": _charts(rows, shown, clips),
         "clips": [clip.facts for clip in clips],
-        "turbo": _base64(np.asarray(turbo, np.uint8).tobytes()),
+        "turbo": as_base64(np.asarray(turbo, np.uint8).tobytes()),
     }
     payloads = "\n".join(
-        f'<script type="application/json" id="payload-{index}">{_inline_json(clip.payload)}</script>'
+        f'<script type="application/json" id="payload-{index}">{inline_json(clip.payload)}</script>'
         for index, clip in enumerate(clips)
     )
-    policy = (
-        "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "
-        f"style-src '{_policy_hash(style)}'; script-src '{_policy_hash(script)}'"
-    )
     parts = {
-        "policy": html.escape(policy),
+        "policy": html.escape(policy(style, script)),
         "title": html.escape(name),
         "style": style,
         "script": script,
-        "document": _inline_json(document),
+        "document": inline_json(document),
         "payloads": payloads,
     }
-    template = (_TEMPLATES / "viewer.html").read_text(encoding="utf-8")
-    # One pass: what is put in is never searched for more places.
-    return re.sub(r"<!--\{(\w+)\}-->", lambda match: parts[match[1]], template).encode("utf-8")
+    return fill(_TEMPLATES / "viewer.html", parts)
 
 
 def _summary(name: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -548,13 +533,3 @@ def _summary(name: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "sizes": sorted({f"{row['width']} × {row['height']}" for row in rows}),
         "backends": sorted({f"{row['backend']} {row['backend_version']}" for row in rows}),
     }
-
-
-def _inline_json(value: object) -> str:
-    """JSON that no HTML parser takes for markup: ``<``, ``>`` and ``&`` occur in strings only, as escapes."""
-    text = canonical_json(value).decode("ascii").strip()
-    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
-
-
-def _policy_hash(text: str) -> str:
-    return f"sha256-{_base64(hashlib.sha256(text.encode('utf-8')).digest())}"

@@ -46,7 +46,7 @@ class FeatureNet:
         name: Of the metric.
         protocol: Under whose rules.
         label: Heading of its column.
-        column: Of the paper that it is the counterpart of.
+        column: Of the paper that it is the counterpart of; None: the paper does not report it.
         summary: One sentence.
         weights: Name of its file, see `focuspull.train.metrics.weights`.
         min_frames: Shortest video that it takes.
@@ -58,7 +58,7 @@ class FeatureNet:
     name: str
     protocol: Protocol
     label: str
-    column: str
+    column: str | None
     summary: str
     weights: str
     min_frames: int
@@ -161,7 +161,7 @@ FEATURE_NETS: tuple[FeatureNet, ...] = (
         name="vfid-resnext",
         protocol="official",
         label="VFID (ResNeXt)",
-        column="VFID-I",
+        column=None,
         summary="ResNeXt-101 features of the first ten frames of every video, in BGR, repeated.",
         weights="resnext",
         min_frames=VFID_FRAMES,
