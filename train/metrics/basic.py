@@ -34,7 +34,8 @@ from torchmetrics.functional.image import (
 from focuspull.dataset.optics import REFERENCE_WIDTH_PX
 from focuspull.train.metrics import image
 from focuspull.train.metrics.base import Measure, Prediction, Truth, VideoMetric, plain
-from focuspull.train.metrics.flow import Raft, flow_difference
+from focuspull.train.metrics.flow import flow_difference
+from focuspull.train.metrics.raft import Raft
 from focuspull.train.results import MetricInfo, Protocol
 
 OFFICIAL_RM_PAIRS = 2
