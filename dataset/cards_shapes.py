@@ -143,17 +143,30 @@ def read_cutout(path: Path, size: int) -> NDArray[np.float32]:
     Raises:
         UserError: If it is not such a file.
     """
-    image = _read(path, 4, "an 8-bit RGBA PNG (a cut-out needs transparency)")
+    image = read_matte(path)
     height, width = image.shape[:2]
     scale = (size - 4) / math.hypot(height, width)
-    light = color.srgb_to_linear(image[..., 2::-1] / 255).astype(np.float32)
-    alpha = (image[..., 3:] / 255).astype(np.float32)
     small = (max(1, round(width * scale)), max(1, round(height * scale)))
-    joined = cv2.resize(np.concatenate([light * alpha, alpha], -1), small, interpolation=cv2.INTER_AREA)
+    joined = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
     cutout = np.zeros((size, size, 4), np.float32)
     top, left = (size - small[1]) // 2, (size - small[0]) // 2
     cutout[top : top + small[1], left : left + small[0]] = joined
     return cutout
+
+
+def read_matte(path: Path) -> NDArray[np.float32]:
+    """The user's cut-out in its own size, ``[H, W, 4]``: linear light times opacity, opacity.
+
+    Args:
+        path: PNG with transparency, 8 bits, sRGB, not premultiplied.
+
+    Raises:
+        UserError: If it is not such a file.
+    """
+    image = _read(path, 4, "an 8-bit RGBA PNG (a cut-out needs transparency)")
+    light = color.srgb_to_linear(image[..., 2::-1] / 255).astype(np.float32)
+    alpha = (image[..., 3:] / 255).astype(np.float32)
+    return np.concatenate([light * alpha, alpha], -1)
 
 
 def read_background(path: Path, height: int, width: int) -> NDArray[np.float32]:
