@@ -90,7 +90,9 @@ def _parser() -> argparse.ArgumentParser:
         _check,
         "verify every byte and value of a corpus, one line per problem; exits with 1 if there is any",
         "check corpora/tiny",
-        "check /data/focuspull-v1 > problems.txt",
+        "check corpora/test200 --manifest test200",
+    ).add_argument(
+        "--manifest", metavar="NAME", help="compare with a shipped manifest, or with a JSON file"
     )
     audit = add(
         "audit",
@@ -187,6 +189,13 @@ def _check(arguments: argparse.Namespace) -> int:
     from focuspull.dataset.check import check_corpus
 
     problems = check_corpus(arguments.corpus)
+    if arguments.manifest is not None:
+        from focuspull.dataset.manifest import check_manifest, contents_note, read_manifest
+
+        manifest = read_manifest(arguments.manifest)
+        problems += check_manifest(arguments.corpus, manifest)
+        if note := contents_note(arguments.corpus, manifest):
+            print(note, file=sys.stderr)
     for problem in problems:
         print(problem)
     if not problems:

@@ -20,29 +20,30 @@ from focuspull.dataset.errors import UserError
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
-def document_path(name_or_path: str, shipped: Path, what: str) -> Path:
+def document_path(name_or_path: str, shipped: Path, what: str, *, suffix: str = ".yaml") -> Path:
     """Where a document is.
 
     Args:
         name_or_path: A name without folder and ending of one in ``shipped``, or the path of any other.
         shipped: Folder of those that come with focuspull.
         what: What it is, for messages.
+        suffix: Of those that come with focuspull.
 
     Raises:
         UserError: If there is none of that name.
     """
-    if "/" in name_or_path or name_or_path.endswith((".yaml", ".yml")):
+    if "/" in name_or_path or name_or_path.endswith((".yaml", ".yml", suffix)):
         return Path(name_or_path)
-    names = sorted(path.stem for path in shipped.glob("*.yaml"))
+    names = sorted(path.stem for path in shipped.glob(f"*{suffix}"))
     if name_or_path not in names:
         near = get_close_matches(name_or_path, names, 1)
         hint = (
             f"Did you mean '{near[0]}'?"
             if near
-            else f"Use one of {', '.join(names)}, or a path to a YAML file."
+            else f"Use one of {', '.join(names)}, or a path to a {suffix.removeprefix('.').upper()} file."
         )
         raise UserError(f"{what}: '{name_or_path}' is unknown. {hint}")
-    return shipped / f"{name_or_path}.yaml"
+    return shipped / f"{name_or_path}{suffix}"
 
 
 def read_document(path: Path, hint: str) -> dict[str, Any]:

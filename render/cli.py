@@ -172,6 +172,24 @@ def _parser() -> argparse.ArgumentParser:
     debug.add_argument("--frame", metavar="N", type=natural, default=0, help="frame number (default: 0)")
     debug.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder of the files")
 
+    manifest = add(
+        "manifest",
+        _manifest,
+        "write what the clips of a spec must be: scenes, and with a corpus its contents",
+        "manifest test200 --out test200.json",
+        "manifest test200-mini --corpus corpora/mini --out test200-mini.json",
+    )
+    manifest.add_argument("--corpus", metavar="DIR", type=Path, help="corpus of the spec, made on this machine")
+    manifest.add_argument("--out", metavar="FILE", type=Path, required=True, help="JSON file")
+
+    add(
+        "held-out",
+        _held_out,
+        "say what a spec to train with shares with the shipped test sets; exits with 1 if it shares anything",
+        "held-out train-tiny",
+        "held-out mine.yaml",
+    )
+
     info = "print versions, renderers, GPUs, cores and free disk"
     add("info", _info, info, "info", "info > info.txt", takes_spec=False)
     add("list", _list, "list the shipped specs", "list", "list | cut -f 1", takes_spec=False)
@@ -585,6 +603,38 @@ def _gpus() -> str:
     query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
     done = subprocess.run(query, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     return "; ".join(done.stdout.strip().splitlines()) or f"nvidia-smi ends with status {done.returncode}"
+
+
+def _manifest(arguments: argparse.Namespace) -> int:
+    from focuspull.dataset.manifest import Manifest, ManifestClip, rendered_manifest, write_manifest
+    from focuspull.render.corpus import load_corpus
+    from focuspull.render.ledger import clip_key
+    from focuspull.render.randomize import randomize
+
+    spec = load_corpus(arguments.spec, arguments.overrides).spec
+    clips = [
+        ManifestClip(key=clip_key(index), scene_sha256=randomize(spec, index).sha256())
+        for index in range(spec.num_clips)
+    ]
+    manifest = Manifest(name=spec.name, clips=tuple(clips))
+    if arguments.corpus is not None:
+        manifest = rendered_manifest(manifest, arguments.corpus)
+    write_manifest(arguments.out, manifest)
+    print(arguments.out)
+    return 0
+
+
+def _held_out(arguments: argparse.Namespace) -> int:
+    from focuspull.render.corpus import load_corpus
+    from focuspull.render.held_out import held_out_problems, shipped_test_sets
+
+    loaded = load_corpus(arguments.spec, arguments.overrides)
+    problems = held_out_problems(loaded, shipped_test_sets())
+    for problem in problems:
+        print(problem)
+    if not problems:
+        print(f"{loaded.spec.name}: shares nothing with the test sets")
+    return 1 if problems else 0
 
 
 def _list(arguments: argparse.Namespace) -> int:

@@ -45,6 +45,7 @@ from focuspull.dataset.reader import ClipRow
 from focuspull.model.depth import DepthNetwork
 from focuspull.train.metrics.base import Measure, Prediction, Truth
 from focuspull.train.metrics.coded import mp4
+from focuspull.train.metrics.image import IDENTICAL_DB
 from focuspull.train.metrics.registry import SET_METRICS, VIDEO_METRICS
 from focuspull.train.metrics.sets import Extract
 from focuspull.train.results import Item, SystemInfo
@@ -316,7 +317,10 @@ def evaluate(task: Task) -> Cost:
                 _write_features(task.folder / f"{system.name}.npz", extracts, made)
         if task.previews:
             _write_pictures(task.folder, system.name, made, truth.bokeh)
-        scores = {name: None if math.isnan(value) else value for name, value in found.items()}
+        # torchmetrics gives equal videos an infinite PSNR, of which no mean could be taken.
+        scores = {
+            name: None if math.isnan(value) else min(value, IDENTICAL_DB) for name, value in found.items()
+        }
         _write_outcome(task, system, Outcome(fingerprint=mark, info=predictor.info, scores=scores))
     return clock.cost()
 
@@ -369,12 +373,7 @@ def _write_features(path: Path, extracts: Mapping[str, Extract], video: Tensor) 
 
 
 def _write_outcome(task: Task, system: SystemSpec, outcome: Outcome) -> None:
-    # torchmetrics gives equal videos an infinite PSNR, which is no JSON number.
-    scores = {
-        name: None if value is None else min(value, 1e9) for name, value in outcome.scores.items()
-    }
-    content = outcome.model_copy(update={"scores": scores}).model_dump_json()
-    write_atomic(task.folder / f"{system.name}.json", content.encode())
+    write_atomic(task.folder / f"{system.name}.json", outcome.model_dump_json().encode())
 
 
 def _corrupted(truth: Truth, instance: NDArray[np.uint16] | None, task: Task) -> Tensor:

@@ -224,8 +224,7 @@ def _ablation(arguments: argparse.Namespace) -> int:
 def _self_test(arguments: argparse.Namespace) -> int:
     import torch
 
-    from focuspull.model.adapters.self_test import self_test
-    from focuspull.train.systems import open_system
+    from focuspull.train.systems import open_system, self_test_line, probe_renderer
 
     _quiet()
     device = torch.device(arguments.device or _default_device())
@@ -235,7 +234,7 @@ def _self_test(arguments: argparse.Namespace) -> int:
             renderer = open_system(system, device).renderer
             if renderer is None:
                 raise UserError(f"{system.name}: predictions cannot be asked for a point of light.")
-            print(f"{system.name}: {self_test(renderer)}")
+            print(f"{system.name}: {self_test_line(probe_renderer(renderer))}")
         except UserError as error:
             print(f"{PROGRAM}: {error}", file=sys.stderr)
             failed = True
@@ -260,7 +259,7 @@ def _list(arguments: argparse.Namespace) -> int:
         print(f"  {name:30} {RENDERERS[name].summary}")
     print("\nPublished systems (--adapters):")
     for name, system in SYSTEMS.items():
-        print(f"  {name:30} {system.published}: {system.paper}")
+        print(f"  {name:30} {system.title}, {system.paper}")
     return 0
 
 

@@ -16,6 +16,9 @@ from torch import Tensor
 
 from focuspull.dataset.clip import FrozenModel
 from focuspull.dataset.errors import UserError
+from focuspull.model.adapters.config import adapter_names, load_adapter
+from focuspull.model.adapters.process import Adapter
+from focuspull.model.adapters.self_test import SelfTest, self_test
 from focuspull.model.pipeline import AnyToBokeh, Fuse
 from focuspull.model.renderer import RENDERERS, BokehRenderer, get_renderer, renderer_names
 from focuspull.train.metrics.base import Truth
@@ -24,6 +27,15 @@ from focuspull.train.results import SystemInfo
 
 OURS = "Any-to-Bokeh"
 """The published row that a network of ours stands beside."""
+PUBLISHED = {
+    "deeplens": "DeepLens",
+    "bokehdiff": "BokehDiff",
+    "bokehme": "BokehMe",
+    "drbokeh": "Dr.Bokeh",
+    "mpib": "MPIB",
+    "any_to_bokeh_official": OURS,
+}
+"""The published row of each adapter."""
 MIN_MISFIT = 0.01
 """Of K, below which a row with another K would say nothing."""
 Kind = Literal["renderer", "network", "predictions", "adapter"]
@@ -126,27 +138,53 @@ def adapter_systems(path: Path, *, fitted: bool, say: Callable[[str], None]) -> 
     Raises:
         UserError: If the file cannot be read.
     """
-    from focuspull.model.adapters.config import load_adapters
-    from focuspull.model.adapters.self_test import self_test
-
     systems: list[SystemSpec] = []
-    for name, adapter in load_adapters(path).items():
+    for name in adapter_names(path):
         systems.append(SystemSpec(name=name, kind="adapter", path=path, member=name))
         if not fitted:
             continue
         try:
-            with adapter:
-                test = self_test(adapter)
+            with load_adapter(path, name) as adapter:
+                test = probe_renderer(adapter)
         except UserError as error:
             say(f"{name}: its K could not be fitted: {error}")
             continue
-        say(f"{name}: {test}")
-        if abs(test.factor - 1) > MIN_MISFIT:
+        say(f"{name}: {self_test_line(test)}")
+        # Any-to-Bokeh's authors trained with whole K only.
+        if abs(test.factor - 1) > MIN_MISFIT and not adapter.system.takes_clips:
             factor = round(test.factor, 4)
             systems.append(
                 SystemSpec(name=f"{name} (fitted K)", kind="adapter", path=path, member=name, k_factor=factor)
             )
     return systems
+
+
+def probe_renderer(renderer: BokehRenderer) -> SelfTest:
+    """The self-test of `focuspull.model.adapters.self_test`, as a renderer can take it.
+
+    Raises:
+        UserError: If it does not blur at all, or cannot be run.
+    """
+    system = renderer.system if isinstance(renderer, Adapter) else None
+    clips = system is not None and system.takes_clips
+    try:
+        return self_test(
+            renderer,
+            size=(144, 256) if clips else (128, 128),
+            num_frames=13 if clips else 1,
+            light_px=5 if clips else 1,
+            domain="linear" if system is None else system.blurs,
+        )
+    except (ValueError, RuntimeError) as error:
+        raise UserError(str(error)) from error
+
+
+def self_test_line(test: SelfTest) -> str:
+    """What a self-test has found, for people."""
+    return (
+        f"radii are off by {test.worst_px:.2f} px at most, by {test.worst_fitted_px:.2f} px with K times "
+        f"{test.factor:.3f}"
+    )
 
 
 def unique(systems: Sequence[SystemSpec]) -> list[SystemSpec]:
@@ -227,14 +265,13 @@ def _open_renderer(
             )
             return network, info
         case "adapter":
-            # Only here, since it needs nothing of the rest.
-            from focuspull.model.adapters.config import load_adapters
-
-            adapter = load_adapters(_path(system), log=log)[system.member or system.name]
-            published = adapter.system.published
+            adapter = load_adapter(_path(system), system.member or system.name, log=log)
+            published = PUBLISHED.get(adapter.system.name)
             fitted = "" if system.k_factor == 1 else f", K times {system.k_factor:.3f}"
             info = SystemInfo(
-                name=system.name, summary=f"{published}, the user's checkout{fitted}", published=published
+                name=system.name,
+                summary=f"{adapter.system.title}, the user's checkout{fitted}",
+                published=published,
             )
             return adapter, info
         case _:
