@@ -88,7 +88,7 @@ class TargetRange(Model):
 
 
 class FilmChanges(Model):
-    """What a stratum may have different from the film of its corpus; size and length are those of all clips."""
+    """What a stratum may have different from the film of its corpus; all clips have one size and length."""
 
     fps: float | None = Field(default=None, gt=0.0, le=1000.0)
     shutter: Unit | None = None
@@ -260,8 +260,8 @@ class CorpusSpec(Model):
                 for place in target.focus:
                     if isinstance(place, str) and role_and_number(place) is None and place not in fixed:
                         raise ValueError(
-                            f"{where}.{i}.focus: '{place}' is neither a role ({', '.join(ROLES)}; the second one "
-                            f"of it is {ROLES[0]}:1) nor an object"
+                            f"{where}.{i}.focus: '{place}' is neither a role ({', '.join(ROLES)}; the "
+                            f"second one of it is {ROLES[0]}:1) nor an object"
                         )
         return self
 
@@ -281,7 +281,7 @@ def _num_targets(targets: tuple[TargetRange, ...]) -> int:
 
 
 def role_and_number(place: str) -> tuple[str, int | None] | None:
-    """A place of focus as a role and the number of one of its objects, None for any; None if it is no role."""
+    """A place of focus as a role and the number of one of its objects (None: any); None: it is no role."""
     role, colon, number = place.partition(":")
     if role not in ROLES or (colon and not number.isdigit()):
         return None

@@ -45,8 +45,8 @@ def dumped_without_defaults(
 ) -> dict[str, Any]:
     """The fields of a record without those of ``names`` that are at their default.
 
-    For optional fields of records that are hashed: who does not use them keeps the JSON, and so the hash, that
-    there was before they existed.
+    For optional fields of records that are hashed: who does not use them keeps the JSON, and so the hash,
+    that there was before they existed.
     """
     fields: dict[str, Any] = dump(record)
     kinds = type(record).model_fields
