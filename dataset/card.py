@@ -319,12 +319,19 @@ def _glance(facts: _Facts) -> list[list[str]]:
             "bokeh videos",
             f"{rows[0]['num_targets']} a clip, {sum(row['num_targets'] for row in rows)} in all",
         ],
+        *([["strata", _strata(rows)]] if any(row["stratum"] for row in rows) else []),
         ["K at 1024 px", k],
         ["d_f", focus],
         ["depth, m", f"nearest {span_text([row['z_near_m'] for row in rows], 2)}; farthest {', '.join(far)}"],
         ["lens", _counted(facts.lenses)],
         ["size", f"{size_text(total)}, {size_text(total / len(rows))} a clip, {len(facts.markers)} shards"],
     ]
+
+
+def _strata(rows: Sequence[Row]) -> str:
+    """Every stratum with its clips, in the order in which the clips have them."""
+    counts = Counter(row["stratum"] or "none" for row in rows)
+    return ", ".join(f"{name} ({count})" for name, count in counts.items())
 
 
 def _counted(counts: Mapping[str, int], most: int = 6) -> str:

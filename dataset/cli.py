@@ -91,9 +91,7 @@ def _parser() -> argparse.ArgumentParser:
         "verify every byte and value of a corpus, one line per problem; exits with 1 if there is any",
         "check corpora/tiny",
         "check corpora/test200 --manifest test200",
-    ).add_argument(
-        "--manifest", metavar="NAME", help="compare with a shipped manifest, or with a JSON file"
-    )
+    ).add_argument("--manifest", metavar="NAME", help="compare with a shipped manifest, or with a JSON file")
     audit = add(
         "audit",
         _audit,

@@ -1,14 +1,17 @@
-"""Manifests: what the clips of a corpus must be, so that whoever renders it again can tell that it is the same.
+"""Manifests: what the clips of a corpus must be, so that who renders them again can tell if they are.
 
-A manifest has the hash of every clip's scene, which depends on the spec alone, and where the clips were rendered
-the hash of their contents, with the versions and the kind of processor that made them: the same versions on the
-same kind of processor give the same bytes. Shipped ones have a name, `focuspull-dataset check DIR --manifest NAME`.
+A manifest has the hash of every clip's scene, which depends on the spec alone, and where the clips were
+rendered the hash of their contents, with the versions and the kind of processor that made them: the same
+versions on the same kind of processor give the same bytes. Shipped ones have a name:
+``focuspull-dataset check DIR --manifest NAME``.
+They are made by `focuspull-render manifest`, again whenever a shipped spec or the look of a family changes.
 """
 
 from __future__ import annotations
 
 import platform
 from collections.abc import Iterable, Sequence
+from importlib import metadata
 from pathlib import Path
 
 from pydantic import Field, ValidationError
@@ -20,6 +23,8 @@ from focuspull.dataset.files import write_atomic
 from focuspull.dataset.markers import ShardMarker, committed_names, read_marker, read_members
 
 MANIFESTS = Path(__file__).parent / "manifests"
+LIBRARIES = ("drjit", "karellen-llvm-core", "mitsuba-oidn", "numpy", "opencv-python-headless")
+"""Packages that decide how images are computed, denoised and packed, besides the renderer itself."""
 _CPUINFO = Path("/proc/cpuinfo")
 _LEVELS = (("x86-64-v4", {"avx512f", "avx512bw", "avx512vl"}), ("x86-64-v3", {"avx2", "fma"}))
 
@@ -43,14 +48,19 @@ class Manifest(FrozenModel):
 
     Args:
         name: Of its spec.
+        spec_sha256: Hash of the spec, as in ``corpus.json``. It is not compared: a spec may cut the same
+            scenes into other shards.
         renderer: What made the contents; None if there are none.
         processor: On what kind, see `processor_kind`; likewise.
+        libraries: With which versions of `LIBRARIES`.
         clips: All of them, by key.
     """
 
     name: str
+    spec_sha256: Sha256 | None = None
     renderer: RendererMeta | None = None
     processor: str | None = None
+    libraries: dict[str, str] = Field(default_factory=dict)
     clips: tuple[ManifestClip, ...] = Field(min_length=1)
 
 
@@ -93,15 +103,20 @@ def rendered_manifest(manifest: Manifest, corpus: Path) -> Manifest:
     if problems := check_manifest(corpus, manifest):
         raise UserError(problems[0])
     there = {clip.key: (marker, clip) for marker in _markers(corpus) for clip in marker.clips}
-    made = {_renderer(corpus, *there[clip.key][:1], clip.key) for clip in manifest.clips}
-    if len(made) > 1:
+    made = [_renderer(corpus, there[clip.key][0], clip.key) for clip in manifest.clips]
+    if any(renderer != made[0] for renderer in made):
         raise UserError(f"{corpus}: was made by several versions. Render it anew with one.")
     clips = [
         clip.model_copy(update={"members_sha256": there[clip.key][1].members_sha256})
         for clip in manifest.clips
     ]
     return manifest.model_copy(
-        update={"renderer": made.pop(), "processor": processor_kind(), "clips": tuple(clips)}
+        update={
+            "renderer": made[0],
+            "processor": processor_kind(),
+            "libraries": libraries_here(),
+            "clips": tuple(clips),
+        }
     )
 
 
@@ -141,13 +156,26 @@ def contents_note(corpus: Path, manifest: Manifest) -> str | None:
 
 
 def processor_kind() -> str:
-    """What of a processor decides how renderers round: ``x86-64-v4``, ``x86-64-v3``, or the machine's name."""
+    """What of a processor decides how renderers round: ``x86-64-v4``, ``x86-64-v3``, or the machine."""
     try:
         lines = _CPUINFO.read_text().splitlines()
     except OSError:
         return platform.machine()
-    flags = next((set(line.partition(":")[2].split()) for line in lines if line.startswith("flags")), set[str]())
+    flags = next(
+        (set(line.partition(":")[2].split()) for line in lines if line.startswith("flags")), set[str]()
+    )
     return next((name for name, needed in _LEVELS if needed <= flags), platform.machine())
+
+
+def libraries_here() -> dict[str, str]:
+    """Versions of those of `LIBRARIES` that are installed."""
+    installed: dict[str, str] = {}
+    for name in LIBRARIES:
+        try:
+            installed[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return installed
 
 
 def _problems(corpus: Path, manifest: Manifest) -> Iterable[str]:
@@ -176,8 +204,8 @@ def _problems(corpus: Path, manifest: Manifest) -> Iterable[str]:
         ):
             yield (
                 f"{where}: has contents {entry.members_sha256[:12]}..., {manifest.name} "
-                f"{str(clip.members_sha256)[:12]}... by the same versions on {manifest.processor}; other kinds of "
-                "processors round differently. Render it on that kind."
+                f"{str(clip.members_sha256)[:12]}... by the same versions on {manifest.processor}; other "
+                f"kinds of processors{_libraries_text(manifest)} round differently. Render it on that kind."
             )
 
 
@@ -195,7 +223,11 @@ def _renderer(corpus: Path, marker: ShardMarker, key: str) -> RendererMeta:
         raise UserError(f"{corpus / marker.shard}, {key}: {error}") from error
 
 
+def _libraries_text(manifest: Manifest) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in manifest.libraries.items())
+    return f", and others than {versions}," if versions else ""
+
+
 def _words(renderer: RendererMeta) -> str:
-    return (
-        f"{renderer.backend} {renderer.backend_version} {renderer.variant}, focuspull {renderer.focuspull_version}"
-    )
+    made = f"{renderer.backend} {renderer.backend_version} {renderer.variant}"
+    return f"{made}, focuspull {renderer.focuspull_version}"

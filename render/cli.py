@@ -179,7 +179,9 @@ def _parser() -> argparse.ArgumentParser:
         "manifest test200 --out test200.json",
         "manifest test200-mini --corpus corpora/mini --out test200-mini.json",
     )
-    manifest.add_argument("--corpus", metavar="DIR", type=Path, help="corpus of the spec, made on this machine")
+    manifest.add_argument(
+        "--corpus", metavar="DIR", type=Path, help="corpus of the spec, made on this machine"
+    )
     manifest.add_argument("--out", metavar="FILE", type=Path, required=True, help="JSON file")
 
     add(
@@ -608,7 +610,7 @@ def _gpus() -> str:
 def _manifest(arguments: argparse.Namespace) -> int:
     from focuspull.dataset.manifest import Manifest, ManifestClip, rendered_manifest, write_manifest
     from focuspull.render.corpus import load_corpus
-    from focuspull.render.ledger import clip_key
+    from focuspull.render.ledger import clip_key, spec_sha256
     from focuspull.render.randomize import randomize
 
     spec = load_corpus(arguments.spec, arguments.overrides).spec
@@ -616,7 +618,7 @@ def _manifest(arguments: argparse.Namespace) -> int:
         ManifestClip(key=clip_key(index), scene_sha256=randomize(spec, index).sha256())
         for index in range(spec.num_clips)
     ]
-    manifest = Manifest(name=spec.name, clips=tuple(clips))
+    manifest = Manifest(name=spec.name, spec_sha256=spec_sha256(spec), clips=tuple(clips))
     if arguments.corpus is not None:
         manifest = rendered_manifest(manifest, arguments.corpus)
     write_manifest(arguments.out, manifest)

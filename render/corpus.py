@@ -14,10 +14,16 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import accumulate
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import Field, field_validator, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from focuspull.dataset.documents import document_path, read_document, set_field, validated
 from focuspull.dataset.errors import UserError
@@ -31,7 +37,10 @@ from focuspull.render.spec import (
     QualitySpec,
     Unit,
     cycles_problem,
+    dumped_without_defaults,
 )
+
+ModelT = TypeVar("ModelT", bound=Model)
 
 SPECS = Path(__file__).parent / "specs"
 ROLES = ("subject", "foreground", "background")
@@ -78,6 +87,23 @@ class TargetRange(Model):
         return value
 
 
+class FilmChanges(Model):
+    """What a stratum may have different from the film of its corpus; all clips have one size and length."""
+
+    fps: float | None = Field(default=None, gt=0.0, le=1000.0)
+    shutter: Unit | None = None
+    shutter_samples: int | None = Field(default=None, ge=1, le=256)
+    exposure_ev: float | None = Field(default=None, ge=-20.0, le=20.0)
+
+
+class QualityChanges(Model):
+    """What a stratum may have different from the quality of its corpus."""
+
+    aif_samples: int | None = Field(default=None, ge=1, le=65536)
+    bokeh_samples: int | None = Field(default=None, ge=1, le=65536)
+    max_bounces: int | None = Field(default=None, ge=0, le=64)
+
+
 class Stratum(Model):
     """A run of clips of a corpus that are examples of one thing.
 
@@ -86,12 +112,16 @@ class Stratum(Model):
         clips: How many clips it has; runs follow each other in the order of clip numbers, through all splits.
         scenes: Scene families in place of the corpus's.
         targets: Bokeh videos in place of the corpus's; as many as all other runs have.
+        film: Fields in place of those of the corpus's film.
+        quality: Fields in place of those of the corpus's quality.
     """
 
     name: str = Field(pattern="^[a-z0-9][a-z0-9-]*$")
     clips: int = Field(ge=1)
     scenes: tuple[FamilySpec, ...] | None = Field(default=None, min_length=1)
     targets: tuple[TargetRange, ...] | None = Field(default=None, min_length=1, max_length=MAX_TARGETS)
+    film: FilmChanges = FilmChanges()
+    quality: QualityChanges = QualityChanges()
 
 
 @dataclass(frozen=True)
@@ -115,8 +145,8 @@ class CorpusSpec(Model):
         clips_per_shard: Clips in one tar file (the last of a split may have fewer).
         scenes: Scene families to draw from, by weight, with their ranges.
         targets: The bokeh videos of every clip.
-        strata: Runs of clips with scenes or targets of their own; none, or as many clips as there are in all. Their
-            names, and those of the families, become labels of the clips.
+        strata: Runs of clips with scenes or targets of their own; none, or as many clips as there are in all.
+            Their names, and those of the families, become labels of the clips.
     """
 
     name: str = Field(pattern="^[a-z0-9][a-z0-9-]*$")
@@ -162,6 +192,16 @@ class CorpusSpec(Model):
         stratum = self.stratum_of(index)
         return self.targets if stratum is None or stratum.targets is None else stratum.targets
 
+    def film_of(self, index: int) -> FilmSpec:
+        """The film of a clip."""
+        stratum = self.stratum_of(index)
+        return self.film if stratum is None else _changed(self.film, stratum.film)
+
+    def quality_of(self, index: int) -> QualitySpec:
+        """The quality of a clip."""
+        stratum = self.stratum_of(index)
+        return self.quality if stratum is None else _changed(self.quality, stratum.quality)
+
     def shards(self) -> tuple[PlannedShard, ...]:
         """Every shard with its clips; a pure function of the spec."""
         shards: list[PlannedShard] = []
@@ -172,6 +212,10 @@ class CorpusSpec(Model):
                 shards.append(PlannedShard(f"{split}-{number:06d}", split, indices))
             start += count
         return tuple(shards)
+
+    @model_serializer(mode="wrap")
+    def _without_strata(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return dumped_without_defaults(self, dump, ("strata",))
 
     @model_validator(mode="after")
     def _few_targets(self) -> CorpusSpec:
@@ -216,8 +260,8 @@ class CorpusSpec(Model):
                 for place in target.focus:
                     if isinstance(place, str) and role_and_number(place) is None and place not in fixed:
                         raise ValueError(
-                            f"{where}.{i}.focus: '{place}' is neither a role ({', '.join(ROLES)}; the second one "
-                            f"of it is {ROLES[0]}:1) nor an object"
+                            f"{where}.{i}.focus: '{place}' is neither a role ({', '.join(ROLES)}; the "
+                            f"second one of it is {ROLES[0]}:1) nor an object"
                         )
         return self
 
@@ -227,12 +271,17 @@ class CorpusSpec(Model):
         return [("targets", self.targets), *own]
 
 
+def _changed(record: ModelT, changes: Model) -> ModelT:
+    """A record with the fields that are given in ``changes``."""
+    return record.model_copy(update=changes.model_dump(exclude_none=True))
+
+
 def _num_targets(targets: tuple[TargetRange, ...]) -> int:
     return sum(1 + target.twin for target in targets)
 
 
 def role_and_number(place: str) -> tuple[str, int | None] | None:
-    """A place of focus as a role and the number of one of its objects, None for any; None if it is no role."""
+    """A place of focus as a role and the number of one of its objects (None: any); None: it is no role."""
     role, colon, number = place.partition(":")
     if role not in ROLES or (colon and not number.isdigit()):
         return None

@@ -1,7 +1,7 @@
 """Test sets are held out: no training spec may share seeds, files or scenes with them.
 
-What a clip shows follows from the seed of its spec, its number and the files that are named; so a spec with the
-seed of a test set can draw that set's very scenes, and one with its files shows its very objects.
+What a clip shows follows from the seed of its spec, its number and the files that are named; so a spec with
+the seed of a test set can draw that set's very scenes, and one with its files shows its very objects.
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ def held_out_problems(corpus: LoadedCorpus, tests: Mapping[str, LoadedCorpus]) -
         if corpus.spec.seed == test.spec.seed:
             problems.append(f"{spec}: seed {corpus.spec.seed} is that of the test set {name}. Take another.")
         for digest in sorted(set(corpus.files) & set(test.files)):
-            problems.append(f"{spec}: file {corpus.files[digest].name} is in the test set {name}. Leave it out.")
+            problems.append(
+                f"{spec}: file {corpus.files[digest].name} is in the test set {name}. Leave it out."
+            )
         shared = [(own[digest], number) for digest, number in _scenes(test.spec).items() if digest in own]
         if shared:
             problems.append(

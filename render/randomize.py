@@ -13,7 +13,7 @@ from focuspull.render.spec import FocusKey, SceneSpec, TargetSpec, World
 
 
 def randomize(corpus: CorpusSpec, index: int) -> SceneSpec:
-    """The scene of one clip.
+    """The scene of one clip; in a corpus with strata it is labelled with ``family`` and ``stratum``.
 
     Streams of random numbers are spawned from (seed, clip, purpose), so that no clip depends on another
     and a changed target does not change the world.
@@ -33,8 +33,8 @@ def randomize(corpus: CorpusSpec, index: int) -> SceneSpec:
         targets += [target, target.twin(len(targets))] if ranges.twin else [target]
     return SceneSpec(
         seed=int(noise_rng.integers(2**32)),
-        film=corpus.film,
-        quality=corpus.quality,
+        film=corpus.film_of(index),
+        quality=corpus.quality_of(index),
         world=world,
         targets=tuple(targets),
         labels=_labels(corpus, index, family),

@@ -40,6 +40,22 @@ class Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+def dumped_without_defaults(
+    record: Model, dump: SerializerFunctionWrapHandler, names: Iterable[str]
+) -> dict[str, Any]:
+    """The fields of a record without those of ``names`` that are at their default.
+
+    For optional fields of records that are hashed: who does not use them keeps the JSON, and so the hash,
+    that there was before they existed.
+    """
+    fields: dict[str, Any] = dump(record)
+    kinds = type(record).model_fields
+    omitted = {
+        name for name in names if getattr(record, name) == kinds[name].get_default(call_default_factory=True)
+    }
+    return {name: value for name, value in fields.items() if name not in omitted}
+
+
 class FileRef(Model):
     """A file by content. YAML may give just the name, relative to the spec's folder.
 
@@ -692,9 +708,7 @@ class SceneSpec(Model):
 
     @model_serializer(mode="wrap")
     def _without_empty_labels(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # So that scenes without labels keep the JSON and hash that they had before there were any.
-        fields: dict[str, Any] = dump(self)
-        return fields if self.labels else {name: value for name, value in fields.items() if name != "labels"}
+        return dumped_without_defaults(self, dump, ("labels",))
 
     @model_validator(mode="after")
     def _targets_fit(self) -> SceneSpec:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from focuspull.render.families import props
 from focuspull.render.families.layout import (
@@ -33,6 +33,7 @@ from focuspull.render.spec import (
     Spin,
     Torus,
     World,
+    dumped_without_defaults,
 )
 
 TABLE_TOP_M = 0.04
@@ -49,7 +50,8 @@ class TabletopRanges(FamilyRanges):
         background: Props behind them, to the far edge of the table.
         foreground: Props close to the camera, at the side.
         bulbs: Bulbs on the string of lights, 2 to 3 m away.
-        stems: Stems, 2 to 4 mm thick, in each of two sheaves: one among the subjects, one close to the camera.
+        stems: Stems, 2 to 4 mm thick, in each of two sheaves: one before the subjects, of their role, one
+            close to the camera.
         clear: Share of the subjects that are of glass or a mirror.
         spin_deg_s: How fast subjects turn, those that do.
         spinning: Share of the subjects that do.
@@ -66,6 +68,10 @@ class TabletopRanges(FamilyRanges):
     spinning: Annotated[float, Field(ge=0, le=1)] = 0.3
     camera_reach_m: tuple[float, float] = (0.08, 0.16)
     focal_length_mm: tuple[FocalLength, FocalLength] = (40, 55)
+
+    @model_serializer(mode="wrap")
+    def _without_options(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return dumped_without_defaults(self, dump, ("stems", "clear", "spin_deg_s", "spinning"))
 
 
 def random_tabletop(rng: np.random.Generator, ranges: TabletopRanges) -> World:
@@ -92,7 +98,9 @@ def random_tabletop(rng: np.random.Generator, ranges: TabletopRanges) -> World:
                     prop = _clear(rng, prop)
                 objects.append(_standing(rng, f"{role}-{i}", role, prop, place, ranges))
     if ranges.stems[1]:
-        objects += _sheaf(rng, "stem", "subject", draw_count(rng, ranges.stems), (draw(rng, -0.12, 0.12), -0.14))
+        objects += _sheaf(
+            rng, "stem", "subject", draw_count(rng, ranges.stems), (draw(rng, -0.12, 0.12), -0.14)
+        )
         side = float(rng.choice([-1.0, 1.0]))
         objects += _sheaf(rng, "blade", "foreground", draw_count(rng, ranges.stems), (side * 0.16, -0.42))
     objects += _lights_string(rng, draw_count(rng, ranges.bulbs))
@@ -143,7 +151,9 @@ def _standing(
 def _clear(rng: np.random.Generator, prop: props.Prop) -> props.Prop:
     """The same shape of glass, if it is a clean solid, or as a mirror."""
     if isinstance(prop.shape, Torus) or rng.random() < 0.5:
-        return replace(prop, material=MaterialSpec(base_color=(0.95, 0.95, 0.95), metallic=1.0, roughness=0.0))
+        return replace(
+            prop, material=MaterialSpec(base_color=(0.95, 0.95, 0.95), metallic=1.0, roughness=0.0)
+        )
     return replace(
         prop, material=MaterialSpec(base_color=(0.97, 0.98, 0.97), roughness=0.0, transmission=1.0)
     )

@@ -268,3 +268,31 @@ def test_wrong_arguments_are_one_line(
     assert main(["card", str(corpus), *arguments]) == 2
     assert message in capsys.readouterr().err
     assert not (corpus / "README.md").exists()
+
+
+def test_strata_are_counted_where_there_are_any(
+    tmp_path: Path,
+    mixed: Path,
+    make_meta: Callable[..., ClipMeta],
+    make_arrays: Callable[[ClipMeta], dict[str, Any]],
+):
+    folder = tmp_path / "strata"
+    spec_sha256 = hashlib.sha256(b"strata").hexdigest()
+    for number, stratum in enumerate(("thin-structure", "base", "base")):
+        meta = make_meta(f"clip-{number:06d}", split="test")
+        meta = meta.model_copy(update={"scene": {"labels": {"family": "disc", "stratum": stratum}}})
+        assert meta.labels == {"family": "disc", "stratum": stratum}
+        stage_clip(encode_clip(meta, **make_arrays(meta)), folder / "stage", record={})
+    staged = read_staged(folder / "stage")
+    publish_shard(folder, "test-000000", [staged[key] for key in sorted(staged)], spec_sha256=spec_sha256)
+    (folder / "corpus.json").write_text(json.dumps({"spec": {}, "spec_sha256": spec_sha256}))
+    assert [(row["family"], row["stratum"]) for row in read_index(folder)] == [
+        ("disc", "thin-structure"),
+        ("disc", "base"),
+        ("disc", "base"),
+    ]
+    assert check_corpus(folder) == []
+    for corpus in (folder, mixed):
+        write_card(corpus, name=None, license_id="other")
+    assert "| strata | thin-structure (1), base (2) |" in _body(folder)
+    assert "| strata |" not in _body(mixed)

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from focuspull.dataset.check import check_corpus
 from focuspull.dataset.clip import Clip
 from focuspull.dataset.errors import UserError
 from focuspull.dataset.index import RECORD_COLUMNS, SCHEMA, read_index, rebuild_index, write_index
@@ -93,11 +94,15 @@ def test_a_folder_without_shards_gets_no_index(tmp_path: Path):
     assert not (tmp_path / "typo").exists()
 
 
-def test_an_index_from_before_some_cost_was_recorded_is_read(corpus: Path):
+def test_an_index_from_before_some_cost_or_labels_were_recorded_is_read(corpus: Path):
     rows = read_index(corpus)
     path = corpus / "index.parquet"
     pq.write_table(pq.read_table(path).drop_columns(["attempts"]), path, write_page_checksum=True)
     assert read_index(corpus) == [{**row, "attempts": None} for row in rows]
+    labels = ["family", "stratum"]
+    pq.write_table(pq.read_table(path).drop_columns(labels), path, write_page_checksum=True)
+    assert read_index(corpus) == [{**row, "attempts": None} for row in rows]
+    assert check_corpus(corpus) == []
     pq.write_table(pq.read_table(path).drop_columns(["split"]), path, write_page_checksum=True)
     with pytest.raises(UserError, match=r"has no column \['split'\]"):
         read_index(corpus)

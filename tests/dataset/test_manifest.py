@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from focuspull.dataset import cli
@@ -15,6 +16,7 @@ from focuspull.dataset.manifest import (
     ManifestClip,
     check_manifest,
     contents_note,
+    libraries_here,
     processor_kind,
     read_manifest,
     rendered_manifest,
@@ -26,7 +28,9 @@ from focuspull.dataset.markers import committed_names, read_marker
 def scenes_of(corpus: Path) -> Manifest:
     markers = [read_marker(corpus, name) for name in committed_names(corpus)]
     clips = [
-        ManifestClip(key=clip.key, scene_sha256=clip.scene_sha256) for marker in markers for clip in marker.clips
+        ManifestClip(key=clip.key, scene_sha256=clip.scene_sha256)
+        for marker in markers
+        for clip in marker.clips
     ]
     return Manifest(name="discs", clips=tuple(sorted(clips, key=lambda clip: clip.key)))
 
@@ -41,6 +45,8 @@ def test_a_corpus_fits_the_manifest_that_was_made_of_it(corpus: Path, tmp_path: 
     manifest = rendered_manifest(scenes_of(corpus), corpus)
     assert all(clip.members_sha256 for clip in manifest.clips)
     assert manifest.processor == processor_kind()
+    assert manifest.libraries == libraries_here()
+    assert "numpy" in manifest.libraries
     path = tmp_path / "discs.json"
     write_manifest(path, manifest)
     assert read_manifest(str(path)) == manifest
@@ -56,7 +62,8 @@ def test_what_differs_is_named(corpus: Path) -> None:
     assert "train-000000.tar, clip-000000: is of scene" in problem and "discs has 000000000000" in problem
     other = changed(manifest, 1, members_sha256="0" * 64)
     (problem,) = check_manifest(corpus, other)
-    assert "clip-000001: has contents" in problem and "other kinds of processors round differently" in problem
+    assert "clip-000001: has contents" in problem and "other kinds of processors" in problem
+    assert f"numpy {np.__version__}" in problem
     shutil.move(corpus / "val-000000.json", corpus / "elsewhere")
     assert f"{corpus}: clip-000002 of discs is missing. Render it." in check_manifest(corpus, manifest)
     less = manifest.model_copy(update={"clips": manifest.clips[:1]})
@@ -74,7 +81,9 @@ def test_contents_of_other_versions_are_not_compared_and_it_says_so(corpus: Path
     assert contents_note(corpus, scenes_of(corpus)) == "discs: the manifest has scenes only, no contents."
 
 
-def test_the_command_says_what_differs(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_says_what_differs(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     manifest = rendered_manifest(scenes_of(corpus), corpus)
     good, bad = tmp_path / "good.json", tmp_path / "bad.json"
     write_manifest(good, manifest)
