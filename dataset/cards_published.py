@@ -1,19 +1,20 @@
 """``cards200``: the test protocol of Any-to-Bokeh's paper, made anew whenever a window of it is asked for.
 
-Its 200 videos are not published; its generator says how they were drawn (arXiv 2505.21593, released code): four
-cut-outs before a still picture, 25 frames of 1024x576, every cut-out facing the camera at a depth z of its own,
-``d = 1/z`` as it is (1 is nearest, the background has 0.005 to 0.01), focus on each of the four, K one of 4, 8, 16
-and 32 for each. Depths are 1, 2.33, 3.67 and 5 in a random order, each off by up to 0.25, the background's is in
-[100, 200].
+Its 200 videos are not published; its generator says how they were drawn (arXiv 2505.21593, released code):
+four cut-outs before a still picture, 25 frames of 1024x576, every cut-out facing the camera at a depth z of
+its own, ``d = 1/z`` as it is (1 is nearest, the background has 0.005 to 0.01), focus on each of the four, K
+one of 4, 8, 16 and 32 for each. Depths are 1, 2.33, 3.67 and 5 in a random order, each off by up to 0.25,
+the background's is in [100, 200].
 
-With ``official_jitter`` they move as published: depths are drawn anew in every frame, so that the blur of what is
-out of focus flickers, places take a random step of up to 40 px along each axis, and a moving matte is cropped to
-itself in every frame. Otherwise depths hold for the clip, places follow smooth paths that go about as far in a
-clip (a random walk of such steps has gone 115 px after 25 frames), and a matte keeps its own motion.
+With ``official_jitter`` they move as published: depths are drawn anew in every frame, so that the blur of
+what is out of focus flickers, places take a random step of up to 40 px along each axis, and a moving matte
+is cropped to itself in every frame. Otherwise depths hold for the clip, places follow smooth paths that go
+about as far in a clip (a random walk of such steps has gone 115 px after 25 frames), and a matte keeps its
+own motion.
 
-Light is blurred by lens rays (`focuspull.dataset.cards_lens`), where the published generator blurs 8-bit display
-values; highlights apart the two differ by little. The user's mattes are RGBA PNGs, or folders of them, a frame each
-(the last one holds); without any, cut-outs are drawn.
+Light is blurred by lens rays (`focuspull.dataset.cards_lens`), where the published generator blurs 8-bit
+display values; highlights apart the two differ by little. The user's mattes are RGBA PNGs, or folders of
+them, a frame each (the last one holds); without any, cut-outs are drawn.
 """
 
 from __future__ import annotations
@@ -94,8 +95,8 @@ class Object:
     """A cut-out over the frames of a clip.
 
     Args:
-        images: ``[h, w, 4]`` linear light times opacity, opacity, in the pixels of the frame; one per frame, or
-            one for all.
+        images: ``[h, w, 4]`` linear light times opacity, opacity, in the pixels of the frame; one per
+            frame, or one for all.
         angle: Clockwise, radians.
         centres: ``[T, 2]`` x and y, pixels.
         disparity: ``[T]``.
@@ -330,7 +331,9 @@ def open_published_cards(address: str, *, overrides: Mapping[str, Any]) -> Publi
     """
     name = address.removeprefix(ADDRESS).removeprefix(":")
     if not name and address != ADDRESS:
-        raise UserError(f"{address}: names no spec. Write {ADDRESS} for the published one, or {ADDRESS}:PATH.yaml.")
+        raise UserError(
+            f"{address}: names no spec. Write {ADDRESS} for the published one, or {ADDRESS}:PATH.yaml."
+        )
     path = Path(name) if name else document_path(ADDRESS, SPECS, "spec")
     document = read_document(path, "Start from the shipped one: fields of a PublishedCardsSpec.")
     for field, value in overrides.items():
@@ -338,16 +341,12 @@ def open_published_cards(address: str, *, overrides: Mapping[str, Any]) -> Publi
     return PublishedCards(validated(PublishedCardsSpec, document, path.name), address=address)
 
 
-def _still(
-    image: NDArray[np.float32], centre: tuple[float, float], angle: float, disparity: float
-) -> Card:
+def _still(image: NDArray[np.float32], centre: tuple[float, float], angle: float, disparity: float) -> Card:
     x, y = (Wave(float(at)) for at in centre)
     return Card(image, x, y, Wave(0.0), Wave(angle), Wave(float(disparity)), (0.0, 0.0))
 
 
-def _fitted(
-    files: Sequence[Path], spec: PublishedCardsSpec, scale: float
-) -> tuple[NDArray[np.float32], ...]:
+def _fitted(files: Sequence[Path], spec: PublishedCardsSpec, scale: float) -> tuple[NDArray[np.float32], ...]:
     """Mattes cropped to what they show and scaled to a part of what fits the frame."""
     mattes = [read_matte(file) for file in files]
     for file, matte in zip(files, mattes, strict=True):

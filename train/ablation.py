@@ -50,13 +50,17 @@ def ablation_table(results: Results) -> str:
         column: next((f"corrected/{name}" for name in names if _has(results, f"corrected/{name}")), None)
         for column, names in METRICS.items()
     }
-    heading = [column if metric is None else results.metric(metric).label for column, metric in columns.items()]
+    heading = [
+        column if metric is None else results.metric(metric).label for column, metric in columns.items()
+    ]
     rows = [["variant", "without", *heading], ["---", "---", *("---:" for _ in columns)]]
     for system in results.systems:
         cells: list[str] = []
         for metric in columns.values():
             cell = None if metric is None else results.cell(system.name, metric)
-            cells.append("-" if metric is None or cell is None else f"{cell.value:.{results.metric(metric).digits}f}")
+            cells.append(
+                "-" if metric is None or cell is None else f"{cell.value:.{results.metric(metric).digits}f}"
+            )
         rows.append([system.name, VARIANTS[system.name].summary, *cells])
     for name, without, values in ablation_rows():
         rows.append([f"*{name}*", f"*{without}*", *(f"*{values[column]}*" for column in ABLATION_COLUMNS)])

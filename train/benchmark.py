@@ -172,7 +172,9 @@ def open_test_set(test_set: TestSet) -> Corpus:
     if is_published_cards(test_set.address):
         corpus: Corpus = open_published_cards(test_set.address, overrides=dict(test_set.cards))
     elif test_set.cards:
-        raise UserError(f"{test_set.address}: --official-jitter, --mattes and --backgrounds are for cards200.")
+        raise UserError(
+            f"{test_set.address}: --official-jitter, --mattes and --backgrounds are for cards200."
+        )
     else:
         corpus = open_whole(test_set.address, test_set.split, None)
     have = sorted({row.split for row in corpus.rows})
@@ -350,7 +352,9 @@ def read_outcome(folder: Path, system: str) -> Outcome | None:
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}.") from error
     except ValidationError as error:
-        raise UserError(f"{path}: is damaged: {first_problem(error)}. Remove it and evaluate again.") from error
+        raise UserError(
+            f"{path}: is damaged: {first_problem(error)}. Remove it and evaluate again."
+        ) from error
 
 
 def read_features(path: Path, name: str) -> NDArray[np.float64]:
@@ -409,8 +413,8 @@ def _focus_mask(truth: Truth, instance: NDArray[np.uint16] | None) -> NDArray[np
 def estimated_disparity(truth: Truth, network: DepthNetwork) -> Tensor:
     """A depth network's disparity of a clip, ``[T, 1, H, W]`` in [0, 1].
 
-    Networks leave scale and shift open; one of each for the whole clip is fitted to the truth by least squares,
-    never one per frame, so that flicker stays in.
+    Networks leave scale and shift open; one of each for the whole clip is fitted to the truth by least
+    squares, never one per frame, so that flicker stays in.
     """
     height, width = truth.aif.shape[-2:]
     frames = [network.predict(frame.permute(1, 2, 0).numpy()) for frame in truth.aif]

@@ -113,8 +113,8 @@ def _line(error: Exception) -> str:
 class TasksOnRay:
     """Independent tasks on the workers of a Ray cluster, or of one that is started on this machine.
 
-    A worker keeps what it has opened (corpora, networks) from one task to the next. A task whose worker dies is
-    tried once more, then named; the others go on.
+    A worker keeps what it has opened (corpora, networks) from one task to the next. A task whose worker dies
+    is tried once more, then named; the others go on.
 
     Args:
         address: Of the cluster; ``local`` to start one here.
@@ -130,7 +130,8 @@ class TasksOnRay:
             import ray
         except ImportError as error:
             raise UserError(f"--workers: Ray is not installed ({error.name}). pip install ray") from error
-        # Ray's default, /tmp/ray, belongs to the machine's first user. In it are sockets, which need short paths.
+        # Ray's default, /tmp/ray, belongs to the machine's first user. In it are sockets, which need short
+        # paths.
         self._folder = tempfile.mkdtemp(prefix="focuspull-eval-", dir="/tmp")
         start = {"num_cpus": workers, "include_dashboard": False, "_temp_dir": self._folder}
         _connect(ray, address, option="--address", **start)
@@ -166,7 +167,6 @@ class TasksOnRay:
         """Leave the cluster; one that was started here ends."""
         self._ray.shutdown()
         shutil.rmtree(self._folder, ignore_errors=True)
-
 
 
 def _connect(ray: Any, address: str, *, option: str, **start: Any) -> None:

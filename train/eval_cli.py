@@ -1,6 +1,7 @@
 """``focuspull-eval``: measure refocusing systems on a test set, in the metrics of the paper and in ours.
 
-Exit status: 0, 1 if a system did not make every video, 2 for a mistake in what was asked for, 130 when stopped.
+Exit status: 0, 1 if a system did not make every video, 2 for a mistake in what was asked for, 130 when
+stopped.
 """
 
 from __future__ import annotations
@@ -99,7 +100,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_systems(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--systems", metavar="NAME[,NAME]", help="renderers without weights; all for all of them")
+    verb.add_argument(
+        "--systems", metavar="NAME[,NAME]", help="renderers without weights; all for all of them"
+    )
     verb.add_argument(
         "--network",
         action="append",
@@ -118,7 +121,9 @@ def _add_systems(verb: argparse.ArgumentParser) -> None:
         "--adapters", type=Path, metavar="FILE", help="YAML file with checkouts of published systems"
     )
     verb.add_argument(
-        "--raw-k", action="store_true", help="adapters with their own K only, without rows with the K that fits"
+        "--raw-k",
+        action="store_true",
+        help="adapters with their own K only, without rows with the K that fits",
     )
 
 
@@ -137,7 +142,9 @@ def _add_data(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--split", default="test", metavar="NAME", help="of the corpus; default: %(default)s")
     verb.add_argument("--num-clips", type=positive, metavar="N", help="the first N only")
     verb.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="of the evaluation")
-    verb.add_argument("--metrics", metavar="NAME[,NAME]", help="default: all that are usual, see the verb list")
+    verb.add_argument(
+        "--metrics", metavar="NAME[,NAME]", help="default: all that are usual, see the verb list"
+    )
     _add_weights(verb)
     verb.add_argument(
         "--workers", type=natural, metavar="N", help="videos at a time; 0: without Ray; default: CPU cores"
@@ -145,7 +152,9 @@ def _add_data(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--address", default="local", metavar="A", help="of a Ray cluster: auto, host:port; default: local"
     )
-    verb.add_argument("--gpus", type=not_negative, default=0.0, metavar="N", help="of each worker, such as 0.5")
+    verb.add_argument(
+        "--gpus", type=not_negative, default=0.0, metavar="N", help="of each worker, such as 0.5"
+    )
     verb.add_argument("--device", help="such as cpu or cuda; default: a GPU if there is one")
     verb.add_argument("--no-previews", action="store_true", help="keep no pictures and videos for the report")
     verb.add_argument(
@@ -153,9 +162,13 @@ def _add_data(verb: argparse.ArgumentParser) -> None:
     )
     cards = verb.add_argument_group("cards200")
     cards.add_argument(
-        "--official-jitter", action="store_true", help="depth and place jump from frame to frame, as published"
+        "--official-jitter",
+        action="store_true",
+        help="depth and place jump from frame to frame, as published",
     )
-    cards.add_argument("--mattes", type=Path, metavar="FOLDER", help="cut-outs: RGBA PNG files, or folders of them")
+    cards.add_argument(
+        "--mattes", type=Path, metavar="FOLDER", help="cut-outs: RGBA PNG files, or folders of them"
+    )
     cards.add_argument("--backgrounds", type=Path, metavar="FOLDER", help="pictures")
 
 
@@ -224,7 +237,7 @@ def _ablation(arguments: argparse.Namespace) -> int:
 def _self_test(arguments: argparse.Namespace) -> int:
     import torch
 
-    from focuspull.train.systems import open_system, self_test_line, probe_renderer
+    from focuspull.train.systems import open_system, probe_renderer, self_test_line
 
     _quiet()
     device = torch.device(arguments.device or _default_device())

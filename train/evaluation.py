@@ -1,7 +1,7 @@
 """An evaluation from beginning to end: tasks on workers, times, summary, tables and report.
 
-Everything that costs is in `focuspull.train.benchmark`; this file decides what is to be done and writes what is
-read by people: ``results.json``, ``scores.jsonl``, ``table.md``, ``table.tex`` and ``report.html``.
+Everything that costs is in `focuspull.train.benchmark`; this file decides what is to be done and writes what
+is read by people: ``results.json``, ``scores.jsonl``, ``table.md``, ``table.tex`` and ``report.html``.
 """
 
 from __future__ import annotations
@@ -210,9 +210,7 @@ def _outcomes(todo: Sequence[Task], options: EvalOptions) -> Iterator[tuple[int,
         pool.close()
 
 
-def _timings(
-    corpus: Corpus, options: EvalOptions, choice: Choice, say: Say
-) -> dict[str, dict[str, float]]:
+def _timings(corpus: Corpus, options: EvalOptions, choice: Choice, say: Say) -> dict[str, dict[str, float]]:
     """Every system on one video, alone; kept, so that it is not done twice."""
     if not choice.system:
         return {}
@@ -300,4 +298,3 @@ def _facts(options: EvalOptions, cost: Cost) -> dict[str, str]:
 
 def _overhead(cost: Cost) -> float:
     return (cost.total - cost.systems - cost.metrics) / cost.total
-

@@ -4,9 +4,9 @@
     DIR/<clip>/bokeh0.mp4             or .mkv, .mov, .avi, .webm
     DIR/<clip>/bokeh0.npy             [T, H, W, 3], uint8 or float in [0, 1], sRGB
 
-``bokeh0`` is the first target of the clip, as ``focuspull-dataset export --format frames`` names it. A video of
-another length or size is an error, never cut, padded or resized: what was predicted would be compared with
-other frames or other pixels.
+``bokeh0`` is the first target of the clip, as ``focuspull-dataset export --format frames`` names it. A video
+of another length or size is an error, never cut, padded or resized: what was predicted would be compared
+with other frames or other pixels.
 """
 
 from __future__ import annotations
@@ -36,9 +36,13 @@ def open_predictions(folder: Path) -> Path:
     try:
         found = next(iter(folder.iterdir()), None)
     except OSError as error:
-        raise UserError(f"{folder}: cannot be read: {error.strerror}. Give a folder of predictions.") from None
+        raise UserError(
+            f"{folder}: cannot be read: {error.strerror}. Give a folder of predictions."
+        ) from None
     if found is None:
-        raise UserError(f"{folder}: is empty. It needs CLIP/bokeh0/000.png, CLIP/bokeh0.mp4 or CLIP/bokeh0.npy.")
+        raise UserError(
+            f"{folder}: is empty. It needs CLIP/bokeh0/000.png, CLIP/bokeh0.mp4 or CLIP/bokeh0.npy."
+        )
     return folder
 
 
@@ -69,7 +73,7 @@ def read_prediction(folder: Path, truth: Truth) -> Tensor:
             f"{expected[2]}x{expected[1]}. Predict in the size of the clip."
         )
     low, high = float(pixels.min()), float(pixels.max())
-    if not (0 <= low and high <= 1):  # also NaN
+    if not (low >= 0 and high <= 1):  # also NaN
         raise UserError(
             f"{path}: values span [{low:g}, {high:g}], must be in [0, 1] (sRGB). Clip or rescale them."
         )

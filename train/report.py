@@ -1,8 +1,8 @@
 """The report of an evaluation: one HTML file that opens offline, with tables, plots, pictures and videos in it.
 
-What is shown and how it is sorted is decided in the page (``templates/report.js``); here everything that it needs
-is put into it. Pictures and videos are those of the worst videos of every system first, until the page is as
-large as it may be; what is left out is counted on the page.
+What is shown and how it is sorted is decided in the page (``templates/report.js``); here everything that it
+needs is put into it. Pictures and videos are those of the worst videos of every system first, until the page
+is as large as it may be; what is left out is counted on the page.
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ def _media(results: Results, folder: Path, budget: float) -> tuple[dict[str, dic
     left_out = 0
     for item, system in _worst_first(results):
         wanted = [(item, name) for name in (*_COMMON, system) if name not in media.get(item, {})]
-        found = {name: _embedded(previews[key], folder) for key in wanted if key in previews for name in [key[1]]}
+        found = {
+            name: _embedded(previews[key], folder) for key in wanted if key in previews for name in [key[1]]
+        }
         size = sum(len(text) for files in found.values() for text in files.values())
         if size > budget:
             left_out += 1

@@ -1,9 +1,9 @@
 """How systems bear wrong disparity: the same test set, with disparity corrupted in several ways and degrees.
 
-The paper (Any-to-Bokeh, Table 2) names estimated depth, elastic and Gaussian; here are those and the other ways
-in which estimates go wrong (`focuspull.dataset.perturb`, every corruption by itself, always on). A level is the
-corruption's strength over the `STEP` below; the random draws of an item are the same at all levels. K and d_f
-are never corrupted.
+The paper (Any-to-Bokeh, Table 2) names estimated depth, elastic and Gaussian; here are those and the other
+ways in which estimates go wrong (`focuspull.dataset.perturb`, every corruption by itself, always on). A
+level is the corruption's strength over the `STEP` below; the random draws of an item are the same at all
+levels. K and d_f are never corrupted.
 """
 
 from __future__ import annotations
@@ -50,9 +50,7 @@ def perturbation(name: str, level: float) -> Perturbation:
     return Perturbation.model_validate(fields)
 
 
-def run_robustness(
-    options: EvalOptions, names: Sequence[str], levels: Sequence[float], say: Say
-) -> Results:
+def run_robustness(options: EvalOptions, names: Sequence[str], levels: Sequence[float], say: Say) -> Results:
     """Evaluate with exact and with corrupted disparity.
 
     Args:
@@ -62,8 +60,8 @@ def run_robustness(
         say: Takes lines of progress.
 
     Returns:
-        The evaluation with exact disparity, with `RobustnessPoint`s; also in ``options.out``, which has a folder
-        for every corruption and level.
+        The evaluation with exact disparity, with `RobustnessPoint`s; also in ``options.out``, which has a
+        folder for every corruption and level.
 
     Raises:
         UserError: For an unknown name, and as `run_evaluation` does.

@@ -60,9 +60,7 @@ def summarize(
         UserError: If something that was written cannot be read.
     """
     systems = tasks[0].systems
-    outcomes = {
-        system.name: [read_outcome(task.folder, system.name) for task in tasks] for system in systems
-    }
+    outcomes = {system.name: [read_outcome(task.folder, system.name) for task in tasks] for system in systems}
     items = [_item(task) for task in tasks]
     known = [number for number, item in enumerate(items) if item is not None]
     failures = [
@@ -73,9 +71,7 @@ def summarize(
     ]
     there = [item for item in items if item is not None]
     scores = {
-        name: {
-            metric: tuple(_score(found[number], metric) for number in known) for metric in choice.video
-        }
+        name: {metric: tuple(_score(found[number], metric) for number in known) for metric in choice.video}
         for name, found in outcomes.items()
     }
     groups = _groups(there)
@@ -221,12 +217,15 @@ def _set_cells(
         net = SET_METRICS[metric]
         real = [read_features(task.folder / f"{TRUTH}.npz", metric) for task in tasks]
         for system in systems:
-            done = {number for number, task in enumerate(tasks) if (task.folder / f"{system.name}.npz").exists()}
+            done = {
+                number for number, task in enumerate(tasks) if (task.folder / f"{system.name}.npz").exists()
+            }
             fake = {
                 number: read_features(tasks[number].folder / f"{system.name}.npz", metric) for number in done
             }
             for (kind, name), members in groups.items():
-                # Sets of different items would differ in content: a system that failed on some has no distance.
+                # Sets of different items would differ in content: a system that failed on some has no
+                # distance.
                 clips: dict[str, list[int]] = {}
                 for number in members:
                     clips.setdefault(items[number].clip, []).append(number)
@@ -318,4 +317,3 @@ def _previews(tasks: Sequence[Task]) -> list[Preview]:
                     )
                 )
     return found
-

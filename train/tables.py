@@ -40,7 +40,9 @@ def markdown_table(results: Results, protocol: Protocol) -> str:
     rows += _system_rows(results, metrics, bold=("**", "**"))
     if protocol == "official":
         ours = {system.published for system in results.systems}
-        order = [name for name in PUBLISHED if name in ours] + [name for name in PUBLISHED if name not in ours]
+        order = [name for name in PUBLISHED if name in ours] + [
+            name for name in PUBLISHED if name not in ours
+        ]
         for name in order:
             rows.append([f"*{name}, published*", *(f"*{_published(name, metric)}*" for metric in metrics)])
         rows = _beside(rows, results)
@@ -84,7 +86,10 @@ def group_table(results: Results, metric_id: str, group: str) -> str:
     """One metric by ``stratum`` or ``k``, in Markdown; a column per system."""
     metric = results.metric(metric_id)
     values = list(dict.fromkeys(cell.value_of_group for cell in results.cells if cell.group == group))
-    rows = [[group, *(system.name for system in results.systems)], ["---", *("---:" for _ in results.systems)]]
+    rows = [
+        [group, *(system.name for system in results.systems)],
+        ["---", *("---:" for _ in results.systems)],
+    ]
     for value in values:
         cells = [results.cell(system.name, metric_id, group, value) for system in results.systems]
         best = _best(cells, metric)
@@ -139,7 +144,11 @@ def _beside(rows: list[list[str]], results: Results) -> list[list[str]]:
     ordered: list[list[str]] = []
     for system, row in zip(results.systems, ours, strict=True):
         ordered.append(row)
-        mine = [other for other in published if system.published and f"{system.published}, published" in _plain(other)]
+        mine = [
+            other
+            for other in published
+            if system.published and f"{system.published}, published" in _plain(other)
+        ]
         ordered += mine
         published = [other for other in published if other not in mine]
     return [*rows[:2], *ordered, *published]

@@ -92,7 +92,9 @@ def test_a_target_is_focused_on_its_object_which_stays_sharp() -> None:
         for t in range(2):
             # Nothing nearer close by, whose blur would spill over it.
             reach = np.ones((11, 11), np.uint8)
-            nearer = cv2.dilate((sample.disparity[t] > sample.focus_disparity[t] + 1e-3).astype(np.uint8), reach)
+            nearer = cv2.dilate(
+                (sample.disparity[t] > sample.focus_disparity[t] + 1e-3).astype(np.uint8), reach
+            )
             inside = cv2.erode((sample.instance[t] == target + 1).astype(np.uint8), np.ones((3, 3), np.uint8))
             inside = (inside > 0) & (nearer == 0)
             if inside.sum() > 20:

@@ -16,7 +16,9 @@ from tests.dataset.conftest import SPEC_SHA256, make_clip, publish
 METRICS = ("corrected/psnr", "corrected/ssim", "official/rm", "corrected/radius-error")
 
 
-def make_corpus(folder: Path, num_clips: int = 2, *, num_frames: int = 3, size: tuple[int, int] = (48, 32)) -> Path:
+def make_corpus(
+    folder: Path, num_clips: int = 2, *, num_frames: int = 3, size: tuple[int, int] = (48, 32)
+) -> Path:
     """A corpus with the split test; every clip has a target of K 100 and one of K 0."""
     clips = [
         make_clip(f"clip-{n:06d}", split="test", width=size[0], height=size[1], num_frames=num_frames)

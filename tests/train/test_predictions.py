@@ -62,8 +62,14 @@ def test_videos_are_read_nearly(tmp_path: Path) -> None:
         (np.zeros((2, 80, 128, 3), np.uint8), "bokeh0.npy: has 2 frames, the clip has 3"),
         (np.zeros((4, 80, 128, 3), np.uint8), "bokeh0.npy: has 4 frames, the clip has 3"),
         (np.zeros((3, 80, 64, 3), np.uint8), "bokeh0.npy: frames are 64x80, those of the clip 128x80"),
-        (np.zeros((3, 80, 128), np.uint8), r"bokeh0.npy: must have shape \[3, 80, 128, 3\], has \[3, 80, 128\]"),
-        (np.full((3, 80, 128, 3), 1.5, np.float32), r"bokeh0.npy: values span \[1.5, 1.5\], must be in \[0, 1\]"),
+        (
+            np.zeros((3, 80, 128), np.uint8),
+            r"bokeh0.npy: must have shape \[3, 80, 128, 3\], has \[3, 80, 128\]",
+        ),
+        (
+            np.full((3, 80, 128, 3), 1.5, np.float32),
+            r"bokeh0.npy: values span \[1.5, 1.5\], must be in \[0, 1\]",
+        ),
         (np.full((3, 80, 128, 3), np.nan, np.float32), r"bokeh0.npy: values span \[nan, nan\]"),
         (np.zeros((3, 80, 128, 3), np.int16), "bokeh0.npy: must be uint8 or floating point, is int16"),
     ],

@@ -11,8 +11,8 @@
 |        | doing nothing scores 1                                  | doing nothing scores less                  |
 
 Source: Any-to-Bokeh (arXiv 2505.21593), its released evaluation; what its columns mean and where the code
-differs from the text. FD is the mean absolute difference of optical flow, RM that of the changes from frame to
-frame, VEPI the correlation of Sobel magnitudes.
+differs from the text. FD is the mean absolute difference of optical flow, RM that of the changes from frame
+to frame, VEPI the correlation of Sobel magnitudes.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ OFFICIAL_RM_PAIRS = 2
 
 
 def official_psnr(truth: Truth, prediction: Prediction) -> float:
-    """torchmetrics' PSNR of all frames as one batch; infinite for equal videos."""
+    """Torchmetrics' PSNR of all frames as one batch; infinite for equal videos."""
     return float(peak_signal_noise_ratio(prediction.coded, truth.coded, data_range=1.0))
 
 
@@ -61,7 +61,7 @@ def frame_psnr(truth: Truth, prediction: Prediction) -> float:
 
 
 def official_ssim(truth: Truth, prediction: Prediction) -> float:
-    """torchmetrics' SSIM of all frames as one batch, its own mean and borders."""
+    """Torchmetrics' SSIM of all frames as one batch, its own mean and borders."""
     values = [
         structural_similarity_index_measure(ours[None], theirs[None], sigma=1.5, data_range=1.0)
         for ours, theirs in zip(prediction.coded, truth.coded, strict=True)
@@ -137,8 +137,8 @@ def _open_fd_raft(protocol: Protocol) -> VideoMetric:
 def official_vepi(truth: Truth, prediction: Prediction) -> float:
     """Correlation of the edges of the all-in-focus and the predicted frames, inside what is in focus.
 
-    8-bit grey, Sobel 3x3 magnitudes, the mask dilated by 5x5, the mean over the frames. The official masks are
-    of a segmentation network; here they are the pixels in focus.
+    8-bit grey, Sobel 3x3 magnitudes, the mask dilated by 5x5, the mean over the frames. The official masks
+    are of a segmentation network; here they are the pixels in focus.
     """
     values: list[float] = []
     for t, mask in enumerate(truth.bands["in focus"]):
@@ -195,8 +195,14 @@ def _corrected(name: str, label: str, column: str | None, summary: str, **facts:
 BASIC: tuple[VideoMetric, ...] = (
     _open_fd_raft("official"),
     plain(
-        _official("rm", "RM", "RM", "Changes from frame to frame against the truth's; first two only.",
-                  best="low", digits=4),
+        _official(
+            "rm",
+            "RM",
+            "RM",
+            "Changes from frame to frame against the truth's; first two only.",
+            best="low",
+            digits=4,
+        ),
         official_rm,
     ),
     plain(
@@ -204,43 +210,80 @@ BASIC: tuple[VideoMetric, ...] = (
         official_ssim,
     ),
     plain(
-        _official("psnr", "PSNR", "PSNR", "Of the squared error of all frames together.", best="high",
-                  unit="dB", digits=2),
+        _official(
+            "psnr",
+            "PSNR",
+            "PSNR",
+            "Of the squared error of all frames together.",
+            best="high",
+            unit="dB",
+            digits=2,
+        ),
         official_psnr,
     ),
     plain(
-        _official("vepi", "VEPI", "VEPI", "Correlation of edges with the all-in-focus video in what is in "
-                  "focus; doing nothing scores best.", best="high"),
+        _official(
+            "vepi",
+            "VEPI",
+            "VEPI",
+            "Correlation of edges with the all-in-focus video in what is in "
+            "focus; doing nothing scores best.",
+            best="high",
+        ),
         official_vepi,
     ),
     plain(
-        _corrected("fd-dis", "FD (DIS)", "FD", "Mean absolute difference of DIS optical flow to the truth's, "
-                   "at 1024 px.", best="low", unit="px/frame"),
+        _corrected(
+            "fd-dis",
+            "FD (DIS)",
+            "FD",
+            "Mean absolute difference of DIS optical flow to the truth's, at 1024 px.",
+            best="low",
+            unit="px/frame",
+        ),
         corrected_fd_dis,
     ),
     _open_fd_raft("corrected"),
     plain(
-        _corrected("rm", "RM", "RM", "Changes from frame to frame against the truth's.", best="low", digits=4),
+        _corrected(
+            "rm", "RM", "RM", "Changes from frame to frame against the truth's.", best="low", digits=4
+        ),
         corrected_rm,
     ),
     plain(
-        _corrected("ssim", "SSIM", "SSIM", "Structural similarity over windows inside the frame.",
-                   best="high"),
+        _corrected(
+            "ssim", "SSIM", "SSIM", "Structural similarity over windows inside the frame.", best="high"
+        ),
         corrected_ssim,
     ),
     plain(
-        _corrected("psnr", "PSNR", "PSNR", "Of the squared error of the whole video.", best="high", unit="dB",
-                   digits=2),
+        _corrected(
+            "psnr",
+            "PSNR",
+            "PSNR",
+            "Of the squared error of the whole video.",
+            best="high",
+            unit="dB",
+            digits=2,
+        ),
         corrected_psnr,
     ),
     plain(
-        _corrected("psnr-frames", "PSNR per frame", None, "The mean of the frames' PSNRs.", best="high",
-                   unit="dB", digits=2),
+        _corrected(
+            "psnr-frames",
+            "PSNR per frame",
+            None,
+            "The mean of the frames' PSNRs.",
+            best="high",
+            unit="dB",
+            digits=2,
+        ),
         frame_psnr,
     ),
     plain(
-        _corrected("vepi", "VEPI", "VEPI", "Correlation of edges with the true bokeh, everywhere.",
-                   best="high"),
+        _corrected(
+            "vepi", "VEPI", "VEPI", "Correlation of edges with the true bokeh, everywhere.", best="high"
+        ),
         corrected_vepi,
     ),
 )

@@ -1,7 +1,7 @@
 """Confidence intervals by bootstrap over clips: targets of one clip share their scene, so they go together.
 
-The percentile bootstrap (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13): clips are
-drawn with replacement as often as there are clips; the middle 95 % of what comes out are the interval.
+The percentile bootstrap (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13): clips
+are drawn with replacement as often as there are clips; the middle 95 % of what comes out are the interval.
 """
 
 from __future__ import annotations

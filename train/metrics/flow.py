@@ -1,8 +1,8 @@
 """Optical flow, for how things move and for moving frames onto each other.
 
-DIS flow (Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016) comes with OpenCV and needs no
-weights; RAFT (`focuspull.train.metrics.raft`) is what the official evaluation uses. Flow is ``[N, 2, H, W]``, x
-then y, pixels: where the content of a pixel of one frame is in the next.
+DIS flow (Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016) comes with OpenCV and
+needs no weights; RAFT (`focuspull.train.metrics.raft`) is what the official evaluation uses. Flow is ``[N,
+2, H, W]``, x then y, pixels: where the content of a pixel of one frame is in the next.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ squared 2-Wasserstein distance of Gaussians (Dowson and Landau, 1982; Heusel et 
 with the number of samples, which has to be quoted with it.
 
 Kernel distance: the unbiased estimate of the squared maximum mean discrepancy with the kernel
-``(x y / d + 1)^3`` (Binkowski et al., ICLR 2018); its mean does not depend on the number of samples, and it may
-be negative.
+``(x y / d + 1)^3`` (Binkowski et al., ICLR 2018); its mean does not depend on the number of samples, and it
+may be negative.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 def frechet_distance(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
     """Fréchet distance of two sets.
 
-    With centred samples A, B the trace of the root is the nuclear norm of ``A B^T / sqrt((n - 1) (m - 1))``, so
-    nothing of size d x d is made.
+    With centred samples A, B the trace of the root is the nuclear norm of ``A B^T / sqrt((n - 1) (m - 1))``,
+    so nothing of size d x d is made.
 
     Args:
         a: ``[n, d]``, at least two samples.

@@ -1,9 +1,10 @@
 """Inception-I3D of Kinetics-400, the network of the Fréchet video distance.
 
-Carreira and Zisserman, "Quo Vadis, Action Recognition?", CVPR 2017: an inflated Inception-v1. Two files are known:
-DeepMind's ``rgb_scratch`` (the network of FVD; Unterthiner et al., 2018), whose batch normalisation has no scale,
-and PyTorch ports of the same network, whose has. Normalisation is folded into the convolutions, since nothing is
-trained here. Sides are padded as TensorFlow's ``SAME``: what is odd goes to the end.
+Carreira and Zisserman, "Quo Vadis, Action Recognition?", CVPR 2017: an inflated Inception-v1. Two files are
+known: DeepMind's ``rgb_scratch`` (the network of FVD; Unterthiner et al., 2018), whose batch normalisation
+has no scale, and PyTorch ports of the same network, whose has. Normalisation is folded into the
+convolutions, since nothing is trained here. Sides are padded as TensorFlow's ``SAME``: what is odd goes to
+the end.
 """
 
 from __future__ import annotations
@@ -53,7 +54,9 @@ class I3d:
         layers = _from_jax(weights) if weights.suffix == ".ckpt" else _from_torch(weights)
         for name, channels in (("Conv3d_1a_7x7", 3), ("Mixed_5c.b0", 832), ("logits", 1024)):
             if layers[name][0].shape[1] != channels:
-                raise UserError(f"{weights}: '{name}' takes {layers[name][0].shape[1]} channels, not {channels}.")
+                raise UserError(
+                    f"{weights}: '{name}' takes {layers[name][0].shape[1]} channels, not {channels}."
+                )
         self._layers = {name: (w.to(device), b.to(device)) for name, (w, b) in layers.items()}
         self._device = device
 
@@ -76,7 +79,12 @@ class I3d:
         return self._pooled(video).mean((2, 3, 4))
 
     def _pooled(self, video: Tensor) -> Tensor:
-        if video.ndim != 5 or video.shape[1] != 3 or video.shape[2] < MIN_FRAMES or video.shape[3:] != (SIZE,) * 2:
+        if (
+            video.ndim != 5
+            or video.shape[1] != 3
+            or video.shape[2] < MIN_FRAMES
+            or video.shape[3:] != (SIZE,) * 2
+        ):
             raise ValueError(
                 f"video: must be [N, 3, T, {SIZE}, {SIZE}] with T >= {MIN_FRAMES}, got {list(video.shape)}"
             )

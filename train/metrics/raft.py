@@ -1,10 +1,10 @@
 """RAFT-large, the optical flow of the official evaluation.
 
-Teed and Deng, "RAFT: Recurrent All-Pairs Field Transforms for Optical Flow", ECCV 2020: features of both frames at
-an eighth of the size, the correlation of all pairs of pixels at four scales, looked up around the current flow by
-a recurrent unit that improves it twelve times, and a learned convex combination for the full size. Names of the
-parameters are those of torchvision's ``raft_large``, so that its published weights load; torchvision itself is not
-needed.
+Teed and Deng, "RAFT: Recurrent All-Pairs Field Transforms for Optical Flow", ECCV 2020: features of both
+frames at an eighth of the size, the correlation of all pairs of pixels at four scales, looked up around the
+current flow by a recurrent unit that improves it twelve times, and a learned convex combination for the full
+size. Names of the parameters are those of torchvision's ``raft_large``, so that its published weights load;
+torchvision itself is not needed.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class Raft:
         """Flow from every frame to the next.
 
         Args:
-            video: ``[T, 3, H, W]`` sRGB in [0, 1]; sides are extended by their last pixels to multiples of 8, and
-                to `MIN_SIDE`.
+            video: ``[T, 3, H, W]`` sRGB in [0, 1]; sides are extended by their last pixels to multiples of
+                8, and to `MIN_SIDE`.
 
         Returns:
             ``[T - 1, 2, H, W]`` on the CPU.
@@ -137,7 +137,13 @@ def _coordinates(like: Tensor) -> Tensor:
 
 
 def _convolution(
-    inputs: int, outputs: int, kernel: int, stride: int = 1, norm: type[nn.Module] | None = None, *, relu: bool = True
+    inputs: int,
+    outputs: int,
+    kernel: int,
+    stride: int = 1,
+    norm: type[nn.Module] | None = None,
+    *,
+    relu: bool = True,
 ) -> nn.Sequential:
     layers: list[nn.Module] = [nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2)]
     if norm is not None:
@@ -153,7 +159,9 @@ class _Residual(nn.Module):
         self.convnormrelu1 = _convolution(inputs, outputs, 3, stride, norm)
         self.convnormrelu2 = _convolution(outputs, outputs, 3, 1, norm)
         same = stride == 1
-        self.downsample = nn.Identity() if same else _convolution(inputs, outputs, 1, stride, norm, relu=False)
+        self.downsample = (
+            nn.Identity() if same else _convolution(inputs, outputs, 1, stride, norm, relu=False)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return (self.downsample(x) + self.convnormrelu2(self.convnormrelu1(x))).relu()
@@ -228,7 +236,9 @@ class _Update(nn.Module):
         self.recurrent_block = _Recurrent()
         self.flow_head = _Head()
 
-    def forward(self, hidden: Tensor, context: Tensor, correlation: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, hidden: Tensor, context: Tensor, correlation: Tensor, flow: Tensor
+    ) -> tuple[Tensor, Tensor]:
         motion = self.motion_encoder(flow, correlation)
         hidden = self.recurrent_block(hidden, torch.cat([context, motion], 1))
         return hidden, self.flow_head(hidden)

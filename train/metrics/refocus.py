@@ -13,8 +13,8 @@ Every one is perfect for the truth itself: 0, or 1, or the largest PSNR.
 **Radii.** Away from edges a bokeh frame is the all-in-focus frame gathered over discs of K |d - d_f|. It is
 gathered with several multiples of K; the multiple that comes closest to a video is its scale s. The truth's s
 is measured in the same way, since highlights that are clipped in the all-in-focus video shift it; a pixel of
-true radius r is off by ``r |s - s_truth|``. Radii before and behind the focus, small and large, are fitted apart.
-A video whose blur does not depend on K at all (identity) is at the end of the range of multiples.
+true radius r is off by ``r |s - s_truth|``. Radii before and behind the focus, small and large, are fitted
+apart. A video whose blur does not depend on K at all (identity) is at the end of the range of multiples.
 """
 
 from __future__ import annotations
@@ -90,8 +90,8 @@ def edge_bleeding(truth: Truth, prediction: Prediction) -> float:
 def flicker(truth: Truth, prediction: Prediction) -> float:
     """How much more a video changes along the truth's motion than the truth does, grey levels.
 
-    The residual of a frame is what is left of its difference to the next, moved back along the truth's flow. Only
-    what is above the truth's own residual counts: less is too smooth, which other metrics see.
+    The residual of a frame is what is left of its difference to the next, moved back along the truth's flow.
+    Only what is above the truth's own residual counts: less is too smooth, which other metrics see.
     """
     if len(truth.bokeh) < 2:
         return math.nan
@@ -135,7 +135,9 @@ def _masked_psnr(truth: Truth, prediction: Prediction, mask: Tensor) -> float:
     return float(image.psnr(prediction.frames[None], truth.bokeh[None], mask[None]))
 
 
-def _info(name: str, label: str, unit: str, summary: str, *, high: bool = False, digits: int = 2) -> MetricInfo:
+def _info(
+    name: str, label: str, unit: str, summary: str, *, high: bool = False, digits: int = 2
+) -> MetricInfo:
     return MetricInfo(
         protocol="corrected",
         name=name,
@@ -160,7 +162,10 @@ def _blur_band(low: float, high: float) -> VideoMetric:
 REFOCUS: tuple[VideoMetric, ...] = (
     plain(
         _info(
-            "radius-error", "Radius error", "px", "Mean error of blur radii K |d - d_f|, at 1024 px, away from edges."
+            "radius-error",
+            "Radius error",
+            "px",
+            "Mean error of blur radii K |d - d_f|, at 1024 px, away from edges.",
         ),
         radius_error,
     ),
@@ -169,12 +174,17 @@ REFOCUS: tuple[VideoMetric, ...] = (
         edge_bleeding,
     ),
     plain(
-        _info("flicker", "Flicker", "levels", "Change along the motion beyond the truth's own, of 255."), flicker
+        _info("flicker", "Flicker", "levels", "Change along the motion beyond the truth's own, of 255."),
+        flicker,
     ),
     plain(
         _info(
-            "sharpness-kept", "Sharpness kept", "", "Detail of what is in focus against the truth's.",
-            high=True, digits=3,
+            "sharpness-kept",
+            "Sharpness kept",
+            "",
+            "Detail of what is in focus against the truth's.",
+            high=True,
+            digits=3,
         ),
         sharpness_kept,
     ),

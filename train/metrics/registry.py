@@ -1,6 +1,7 @@
 """Every metric by its id, and which of them can be computed with the weights that are there.
 
-A metric whose weights are missing is reported as missing, with what gets them; it is never replaced by another.
+A metric whose weights are missing is reported as missing, with what gets them; it is never replaced by
+another.
 """
 
 from __future__ import annotations
@@ -68,17 +69,34 @@ _TIMES: dict[Protocol, str] = {
 _FACTS: tuple[MetricInfo, ...] = (
     *(
         MetricInfo(
-            protocol=protocol, name="time", label="Time", unit="s/frame", best="low", kind="system",
-            column="Time", summary=summary,
+            protocol=protocol,
+            name="time",
+            label="Time",
+            unit="s/frame",
+            best="low",
+            kind="system",
+            column="Time",
+            summary=summary,
         )
         for protocol, summary in _TIMES.items()
     ),
     MetricInfo(
-        protocol="corrected", name="time-with-depth", label="Time with depth", unit="s/frame", best="low",
-        kind="system", summary="The same with the depth network before it.",
+        protocol="corrected",
+        name="time-with-depth",
+        label="Time with depth",
+        unit="s/frame",
+        best="low",
+        kind="system",
+        summary="The same with the depth network before it.",
     ),
     MetricInfo(
-        protocol="corrected", name="peak-memory", label="Memory", unit="MiB", best="low", kind="system", digits=0,
+        protocol="corrected",
+        name="peak-memory",
+        label="Memory",
+        unit="MiB",
+        best="low",
+        kind="system",
+        digits=0,
         summary="Largest above what was in use before, while a video is made.",
     ),
 )

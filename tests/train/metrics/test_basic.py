@@ -78,8 +78,15 @@ def test_ssim_is_that_of_scikit_image() -> None:
     values = []
     for a, b in zip(TRUTH.bokeh.double().numpy(), video.double().numpy(), strict=True):
         _, full = structural_similarity(
-            a, b, channel_axis=0, data_range=1, gaussian_weights=True, sigma=1.5, truncate=3.5,
-            use_sample_covariance=False, full=True,
+            a,
+            b,
+            channel_axis=0,
+            data_range=1,
+            gaussian_weights=True,
+            sigma=1.5,
+            truncate=3.5,
+            use_sample_covariance=False,
+            full=True,
         )
         values.append(full[:, 5:-5, 5:-5].mean())
     assert measure("corrected/ssim", TRUTH, video) == pytest.approx(np.mean(values), abs=1e-4)

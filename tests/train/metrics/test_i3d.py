@@ -18,7 +18,9 @@ CPU = torch.device("cpu")
 class Unit(nn.Module):
     """Convolution, normalisation and activation, as the published PyTorch ports name them."""
 
-    def __init__(self, channels_in: int, channels_out: int, kernel: int, stride: int = 1, *, bare: bool = False):
+    def __init__(
+        self, channels_in: int, channels_out: int, kernel: int, stride: int = 1, *, bare: bool = False
+    ):
         super().__init__()
         self.conv3d = nn.Conv3d(channels_in, channels_out, kernel, stride, bias=bare)
         if not bare:
@@ -137,7 +139,9 @@ def test_scores_are_a_linear_map_of_the_pooled_features() -> None:
     network, clip = i3d.I3d(locate("i3d", {}), CPU), video(9, 1)
     pooled = network.pooled(clip)
     weight, bias = network._layers["logits"]
-    torch.testing.assert_close(pooled @ weight.flatten(1).T + bias, network.logits(clip), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(
+        pooled @ weight.flatten(1).T + bias, network.logits(clip), rtol=1e-3, atol=1e-3
+    )
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 8, 224, 224), (1, 3, 16, 112, 224), (3, 16, 224, 224)])

@@ -33,7 +33,11 @@ def rendered(name: str, truth: Truth, *, factor: float = 1.0) -> Tensor:
 def test_the_truth_scores_perfectly(metric) -> None:
     value = metric.open({}, torch.device("cpu"))(TRUTH, perfect(TRUTH))
     best = 0.0 if metric.info.best == "low" else (100.0 if "psnr" in metric.info.name else 1.0)
-    assert math.isnan(value) if metric.info.name in ("psnr-foreground", "psnr-r0.5-4", "psnr-r4-8", "psnr-r8-16") else value == pytest.approx(best)
+    assert (
+        math.isnan(value)
+        if metric.info.name in ("psnr-foreground", "psnr-r0.5-4", "psnr-r4-8", "psnr-r8-16")
+        else value == pytest.approx(best)
+    )
 
 
 @pytest.mark.parametrize("factor", [0.8, 1.2])
@@ -87,7 +91,7 @@ def test_a_smoother_video_does_not_flicker() -> None:
 
 def test_lost_and_invented_detail_both_cost_sharpness() -> None:
     soft = torch.nn.functional.avg_pool2d(TRUTH.bokeh, 3, stride=1, padding=1)
-    hard = (TRUTH.bokeh + 0.1 * torch.randn(TRUTH.bokeh.shape, generator=torch.Generator().manual_seed(1)))
+    hard = TRUTH.bokeh + 0.1 * torch.randn(TRUTH.bokeh.shape, generator=torch.Generator().manual_seed(1))
     for video in (soft, hard.clamp(0, 1)):
         assert sharpness_kept(TRUTH, Prediction(video)) < 0.8
 

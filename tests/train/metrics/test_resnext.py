@@ -26,7 +26,9 @@ def shallow(blocks: tuple[int, ...] = (1, 1)) -> ResNeXt:
 
 def by_hand(state: dict[str, torch.Tensor], x: torch.Tensor, stages: int) -> torch.Tensor:
     def norm(x: torch.Tensor, name: str) -> torch.Tensor:
-        mean, var, weight, bias = (state[f"{name}.{k}"] for k in ("running_mean", "running_var", "weight", "bias"))
+        mean, var, weight, bias = (
+            state[f"{name}.{k}"] for k in ("running_mean", "running_var", "weight", "bias")
+        )
         view = (slice(None), None, None, None)
         return (x - mean[view]) / (var[view] + 1e-5).sqrt() * weight[view] + bias[view]
 
@@ -60,7 +62,9 @@ def test_the_published_size_has_its_parameters() -> None:
     for stage, blocks in enumerate((3, 4, 23, 3)):
         width, outputs = 128 * 2**stage, 256 * 2**stage
         for block in range(blocks):
-            expected += inputs * width + width * (width // 32) * 27 + width * outputs + 2 * (2 * width + outputs)
+            expected += (
+                inputs * width + width * (width // 32) * 27 + width * outputs + 2 * (2 * width + outputs)
+            )
             expected += inputs * outputs + 2 * outputs if block == 0 else 0
             inputs = outputs
     assert count == expected

@@ -93,7 +93,7 @@ def test_official_fvd_sees_the_middle_of_24_frames() -> None:
     changed[..., -20:] = 0
     given = official_fvd_input(clip)
     assert given.shape == (3, 24, 224, 224)
-    assert 0 <= float(given.min()) and float(given.max()) <= 1 + 1e-6
+    assert float(given.min()) >= 0 and float(given.max()) <= 1 + 1e-6
     # 96 to 54: the outer 21 columns on either side are cut off.
     assert float((official_fvd_input(changed) - given).abs().mean()) < 0.02
     assert float((i3d.as_input(changed) - i3d.as_input(clip)).abs().mean()) > 0.2
@@ -117,7 +117,8 @@ def test_repetition_moves_the_distance() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "shape", "size"), [("vfid-resnext", (1, 3, 10, 224, 224), 2048), ("fvd-videomae", (1, 3, 24, 224, 224), 1408)]
+    ("name", "shape", "size"),
+    [("vfid-resnext", (1, 3, 10, 224, 224), 2048), ("fvd-videomae", (1, 3, 24, 224, 224), 1408)],
 )
 def test_networks_by_path_get_the_official_input(
     name: str, shape: tuple[int, ...], size: int, monkeypatch: pytest.MonkeyPatch

@@ -46,7 +46,11 @@ def theirs(ours: VideoTransformer) -> VideoMAEModel:
         }
         if f"{other}.attention.attention.key.bias" in known:
             renamed[f"{other}.attention.attention.key.bias"] = torch.zeros(24)
-        pairs = {"attn.proj": "attention.output.dense", "norm1": "layernorm_before", "norm2": "layernorm_after"}
+        pairs = {
+            "attn.proj": "attention.output.dense",
+            "norm1": "layernorm_before",
+            "norm2": "layernorm_after",
+        }
         pairs |= {"mlp.fc1": "intermediate.dense", "mlp.fc2": "output.dense"}
         for a, b in pairs.items():
             renamed |= {f"{other}.{b}.{kind}": state[f"{mine}.{a}.{kind}"] for kind in ("weight", "bias")}
@@ -96,5 +100,7 @@ def test_a_file_as_it_was_released_loads(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_other_shapes_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"must be \[N, 3, T, 16, 16\], T a multiple of 2, got \[1, 3, 3, 16, 16\]"):
+    with pytest.raises(
+        ValueError, match=r"must be \[N, 3, T, 16, 16\], T a multiple of 2, got \[1, 3, 3, 16, 16\]"
+    ):
         small()(torch.zeros(1, 3, 3, 16, 16))

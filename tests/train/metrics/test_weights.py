@@ -27,7 +27,9 @@ def test_packaged_files_are_the_known_ones(name: str) -> None:
 
 
 def test_a_missing_file_comes_with_what_gets_it() -> None:
-    with pytest.raises(MissingWeights, match="'raft' are missing: --weights raft=FILE, torchvision's raft_large"):
+    with pytest.raises(
+        MissingWeights, match="'raft' are missing: --weights raft=FILE, torchvision's raft_large"
+    ):
         locate("raft", {})
 
 
