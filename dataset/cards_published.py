@@ -58,7 +58,7 @@ JITTER = (DEPTHS[-1] - DEPTHS[0]) / NUM_OBJECTS / 4
 FAR = (100.0, 200.0)
 SCALES, ANGLES_DEG = (0.5, 0.8), (-10.0, 10.0)
 STEP_PX, WALK_PX, BORDER_PX = 40, 115, 20
-"""At 1024: the largest step of a frame, what a walk of 25 of them comes to, and the border that slots keep."""
+"""At 1024: the largest step of a frame, how far 25 of them go, and the border that slots keep."""
 _VERSION = 1
 
 
@@ -184,7 +184,7 @@ class PublishedCards:
         spec = self.spec
         if not 0 <= target < NUM_OBJECTS or not all(0 <= frame < spec.num_frames for frame in frames):
             raise ValueError(
-                f"{row.key}: has targets 0 to {NUM_OBJECTS - 1} and frames 0 to {spec.num_frames - 1}, asked for "
+                f"{row.key}: has targets 0 to {NUM_OBJECTS - 1}, frames 0 to {spec.num_frames - 1}, not "
                 f"target {target} and frames {list(frames)}"
             )
         clip = self.clip(int(row.key.rpartition("-")[2]))

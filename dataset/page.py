@@ -1,4 +1,4 @@
-"""Pages in one file that open offline: a template with everything in it, and a policy that lets nothing else in."""
+"""Pages in one file that open offline: a template, all it shows, and a policy that lets nothing else in."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def inline_json(value: object) -> str:
 
 
 def policy(style: str, script: str, *, media: bool = False) -> str:
-    """A content security policy for a page with this style and script and embedded pictures, and nothing else.
+    """A content security policy for a page of this style, this script and embedded pictures only.
 
     Args:
         style: Text of the only style element.

@@ -45,7 +45,7 @@ def variant_systems(run: Path) -> list[SystemSpec]:
 
 
 def ablation_table(results: Results) -> str:
-    """A table in Markdown: variants with what each takes away, then the paper's rows, which are of its own data."""
+    """A table in Markdown: variants with what each takes away, then the paper's rows, on its own data."""
     columns = {
         column: next((f"corrected/{name}" for name in names if _has(results, f"corrected/{name}")), None)
         for column, names in METRICS.items()

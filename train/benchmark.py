@@ -20,7 +20,7 @@ import io
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -210,7 +210,7 @@ def claim(out: Path, facts: Mapping[str, str]) -> None:
         differing = sorted(name for name in {*there, *facts} if there.get(name) != facts.get(name))
         if differing:
             raise UserError(
-                f"{path}: was made with other {', '.join(differing)}. Give another --out, or the same options."
+                f"{path}: was made with other {', '.join(differing)}. Give another --out or the same options."
             )
         return
     write_atomic(path, json.dumps(dict(facts), indent=1).encode())
@@ -267,7 +267,7 @@ class _Clock:
         self._start = time.process_time()
 
     @contextmanager
-    def on(self, what: str) -> Iterator[None]:
+    def on(self, what: str) -> Generator[None]:
         start = time.process_time()
         try:
             yield
@@ -288,8 +288,7 @@ def evaluate(task: Task) -> Cost:
     todo = [system for system in task.systems if not is_done(task, system)]
     if not todo:
         return clock.cost()
-    device = torch.device(task.device)
-    corpus = _corpus(task.test_set)
+    corpus = _corpus(task.test_set)  # pyright: ignore[reportArgumentType]: frozen, so it has a hash
     row = next(row for row in corpus.rows if row.key == task.clip)
     truth, instance = load_truth(corpus, row, task.target)
     write_atomic(task.folder / "facts.json", truth.item.model_dump_json().encode())
@@ -307,7 +306,7 @@ def evaluate(task: Task) -> Cost:
         mark = fingerprint(system, task.clip, task.target)
         try:
             with clock.on("systems"):
-                predictor = _predictor(system, task.device, str(task.out))
+                predictor = _predictor(system, task.device, str(task.out))  # pyright: ignore[reportArgumentType]
                 made = predictor(truth, disparity)
         except UserError as error:
             _write_outcome(task, system, Outcome(fingerprint=mark, failed=str(error)))

@@ -19,8 +19,8 @@ from focuspull.dataset.errors import UserError
 
 if TYPE_CHECKING:
     from focuspull.train.evaluation import EvalOptions
-    from focuspull.train.results import Results
-    from focuspull.train.systems import SystemSpec
+    from focuspull.train.results import Failure, Results
+    from focuspull.train.systems import Kind, SystemSpec
 
 PROGRAM = "focuspull-eval"
 
@@ -186,19 +186,19 @@ def _finish(arguments: argparse.Namespace, results: Results) -> int:
 
     print(markdown_table(results, "corrected"))
     print(f"\n{arguments.out / TABLE_NAME}\n{arguments.out / REPORT_NAME}")
-    return _failures(results)
+    return _failures(results.failures)
 
 
-def _failures(results: Results) -> int:
-    for system in results.systems:
-        failed = [failure for failure in results.failures if failure.system == system.name]
-        if failed:
-            print(
-                f"{PROGRAM}: {system.name}: {len(failed)} videos are missing, the first is {failed[0].item}: "
-                f"{failed[0].reason}",
-                file=sys.stderr,
-            )
-    return 1 if results.failures else 0
+def _failures(failures: Sequence[Failure]) -> int:
+    """Name the systems that failed; the exit status."""
+    for system in dict.fromkeys(failure.system for failure in failures):
+        failed = [failure for failure in failures if failure.system == system]
+        print(
+            f"{PROGRAM}: {system}: {len(failed)} videos are missing, the first is {failed[0].item}: "
+            f"{failed[0].reason}",
+            file=sys.stderr,
+        )
+    return 1 if failures else 0
 
 
 def _robustness(arguments: argparse.Namespace) -> int:
@@ -210,11 +210,11 @@ def _robustness(arguments: argparse.Namespace) -> int:
     if arguments.corruptions:
         names = arguments.corruptions.split(",")
     levels = sorted(_levels(arguments.levels))
-    results = run_robustness(_options(arguments), names, levels, _say)
+    results, more = run_robustness(_options(arguments), names, levels, _say)
     for metric in dict.fromkeys(point.metric for point in results.robustness):
         print(f"{robustness_table(results, metric)}\n")
     print(arguments.out / REPORT_NAME)
-    return _failures(results)
+    return _failures([*results.failures, *more])
 
 
 def _levels(text: str) -> list[float]:
@@ -231,7 +231,7 @@ def _ablation(arguments: argparse.Namespace) -> int:
     _quiet()
     results = run_evaluation(_options(arguments, variant_systems(arguments.folder)), _say)
     print(ablation_table(results))
-    return _failures(results)
+    return _failures(results.failures)
 
 
 def _self_test(arguments: argparse.Namespace) -> int:
@@ -313,7 +313,11 @@ def _systems(arguments: argparse.Namespace, *, fitted: bool) -> list[SystemSpec]
     from focuspull.train.systems import SystemSpec, adapter_systems, parse_systems, unique
 
     systems = parse_systems(arguments.systems) if arguments.systems else []
-    for kind, given in (("network", arguments.network), ("predictions", arguments.predictions)):
+    folders: tuple[tuple[Kind, list[str]], ...] = (
+        ("network", arguments.network),
+        ("predictions", arguments.predictions),
+    )
+    for kind, given in folders:
         for text in given:
             name, equals, folder = text.partition("=")
             if not equals or not name or not folder:

@@ -291,7 +291,7 @@ def _facts(options: EvalOptions, cost: Cost) -> dict[str, str]:
     if cost.total:
         facts["CPU"] = (
             f"systems {cost.systems:.0f} s, metrics {cost.metrics:.0f} s, everything else "
-            f"{cost.total - cost.systems - cost.metrics:.0f} s ({_overhead(cost):.1%}), of what was computed last"
+            f"{cost.total - cost.systems - cost.metrics:.0f} s ({_overhead(cost):.1%}), in the last run"
         )
     return facts
 

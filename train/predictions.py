@@ -1,6 +1,6 @@
 """Bokeh videos that were made elsewhere: any folder that follows one of these layouts can be scored.
 
-    DIR/<clip>/bokeh0/000.png ...     frames in the order of the numbers in their names; also .jpg, .tif, .webp
+    DIR/<clip>/bokeh0/000.png ...     frames in the order of the numbers in their names; .jpg, .tif, .webp too
     DIR/<clip>/bokeh0.mp4             or .mkv, .mov, .avi, .webm
     DIR/<clip>/bokeh0.npy             [T, H, W, 3], uint8 or float in [0, 1], sRGB
 

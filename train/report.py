@@ -1,4 +1,4 @@
-"""The report of an evaluation: one HTML file that opens offline, with tables, plots, pictures and videos in it.
+"""The report of an evaluation: one HTML file that opens offline, with tables, plots and videos in it.
 
 What is shown and how it is sorted is decided in the page (``templates/report.js``); here everything that it
 needs is put into it. Pictures and videos are those of the worst videos of every system first, until the page

@@ -15,7 +15,7 @@ from focuspull.dataset.errors import UserError
 from focuspull.dataset.perturb import Perturbation
 from focuspull.train.benchmark import Corruption
 from focuspull.train.evaluation import EvalOptions, Say, run_evaluation, write_everything
-from focuspull.train.results import Results, RobustnessPoint
+from focuspull.train.results import Failure, Results, RobustnessPoint
 
 ESTIMATED = "estimated"
 METRICS = ("corrected/psnr", "corrected/ssim", "corrected/rm", "corrected/radius-error", "corrected/flicker")
@@ -33,7 +33,7 @@ STEP: dict[str, dict[str, dict[str, Any]]] = {
     "flicker": {"flicker": {"strength": 1.0}},
     "quantization": {"quantization": {"strength": 4.0}},
 }
-"""Fields of a `Perturbation` at level 1. ``noise`` is Perlin noise around the object, where the warp spills."""
+"""Fields of a `Perturbation` at level 1; ``noise`` is Perlin noise around the object."""
 
 
 def perturbation(name: str, level: float) -> Perturbation:
@@ -50,7 +50,9 @@ def perturbation(name: str, level: float) -> Perturbation:
     return Perturbation.model_validate(fields)
 
 
-def run_robustness(options: EvalOptions, names: Sequence[str], levels: Sequence[float], say: Say) -> Results:
+def run_robustness(
+    options: EvalOptions, names: Sequence[str], levels: Sequence[float], say: Say
+) -> tuple[Results, list[Failure]]:
     """Evaluate with exact and with corrupted disparity.
 
     Args:
@@ -60,8 +62,8 @@ def run_robustness(options: EvalOptions, names: Sequence[str], levels: Sequence[
         say: Takes lines of progress.
 
     Returns:
-        The evaluation with exact disparity, with `RobustnessPoint`s; also in ``options.out``, which has a
-        folder for every corruption and level.
+        The evaluation with exact disparity, with `RobustnessPoint`s, also in ``options.out``, which has a
+        folder for every corruption and level; and the videos that are missing with corrupted disparity.
 
     Raises:
         UserError: For an unknown name, and as `run_evaluation` does.
@@ -72,15 +74,18 @@ def run_robustness(options: EvalOptions, names: Sequence[str], levels: Sequence[
     chosen = options.model_copy(update={"metrics": options.metrics or METRICS, "depth_model": None})
     exact = run_evaluation(chosen, say)
     points = [point for name in names for point in _points(exact, name, 0.0)]
+    failures: list[Failure] = []
     for corruption in corruptions:
         say(f"{corruption.name}, level {corruption.level:g}")
         folder = options.out / "corrupted" / f"{corruption.name}-{corruption.level:g}"
         update = {"out": folder, "corruption": corruption, "previews": False}
         found = run_evaluation(chosen.model_copy(update=update), say)
         points += _points(found, corruption.name, corruption.level)
+        what = f"{corruption.name}, level {corruption.level:g}"
+        failures += [gone.model_copy(update={"item": f"{gone.item} ({what})"}) for gone in found.failures]
     results = exact.model_copy(update={"robustness": tuple(points)})
     write_everything(options.out, results)
-    return results
+    return results, failures
 
 
 def _corruptions(options: EvalOptions, names: Sequence[str], levels: Sequence[float]) -> list[Corruption]:

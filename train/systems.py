@@ -1,4 +1,4 @@
-"""What can be evaluated: renderers without weights, our networks, published systems, and predictions from elsewhere.
+"""What can be evaluated: renderers without weights, our networks, published systems, predictions.
 
 A `SystemSpec` is a few words that travel to other processes; `open_system` turns it into a `Predictor` there.
 What a system is given is the all-in-focus video, disparity, K and d_f, never the truth.
@@ -122,7 +122,7 @@ def parse_systems(text: str) -> list[SystemSpec]:
             raise UserError(f"--systems {name}: there is no such renderer. There are: {known}; or all.")
         if RENDERERS[name].needs:
             raise UserError(
-                f"--systems {name}: needs {RENDERERS[name].needs[0]}. Give a network with --network NAME=FOLDER."
+                f"--systems {name}: needs {RENDERERS[name].needs[0]}. Give --network NAME=FOLDER instead."
             )
     return [SystemSpec(name=name, kind="renderer") for name in dict.fromkeys(names)]
 

@@ -1,4 +1,4 @@
-"""Tables of an evaluation for papers and terminals: the paper's columns in its order, then what only we measure.
+"""Tables of an evaluation: the paper's columns in its order, then what only we measure.
 
 Published rows stand beside ours, in italics, and never compete with them: the best of a column is the best of
 what was measured here, under one protocol.
@@ -12,13 +12,13 @@ from focuspull.train.published import COLUMNS, PUBLISHED, SOURCE
 from focuspull.train.results import Cell, MetricInfo, Protocol, Results
 
 NOTES: dict[Protocol, str] = {
-    "official": f"Official protocol: the choices of the paper's evaluation, quirks included. In italics: {SOURCE}, on "
-    "its own videos.",
+    "official": "Official protocol: the choices of the paper's evaluation, quirks included. "
+    f"In italics: {SOURCE}, on its own videos.",
     "corrected": "Corrected protocol: not comparable with the paper's numbers.",
 }
 _LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "²": r"$^2$", "é": r"\'e",
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "²": r"$^2$", "é": r"\'e",
 }  # fmt: skip
 
 
@@ -100,8 +100,8 @@ def group_table(results: Results, metric_id: str, group: str) -> str:
 def _what(results: Results, protocol: Protocol) -> str:
     clips = len({item.clip for item in results.items})
     return (
-        f"{results.title}: {len(results.items)} videos of {clips} clips. {NOTES[protocol]} 95 % intervals by bootstrap "
-        "over clips."
+        f"{results.title}: {len(results.items)} videos of {clips} clips. {NOTES[protocol]} "
+        "95 % intervals by bootstrap over clips."
     )
 
 
@@ -113,8 +113,8 @@ def _footnotes(results: Results, metrics: Sequence[MetricInfo]) -> list[str]:
         failed[failure.system] = failed.get(failure.system, 0) + 1
     notes = [f"Missing: {line}" for line in missing]
     notes += [
-        f"{system}: made {len(results.items) - count} of {len(results.items)} videos; its means are of those, and it "
-        "has no distances between sets."
+        f"{system}: made {len(results.items) - count} of {len(results.items)} videos; its means "
+        "are of those, and it has no distances between sets."
         for system, count in failed.items()
     ]
     return ["", *(f"* {note}" for note in notes)] if notes else []

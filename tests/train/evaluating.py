@@ -36,9 +36,8 @@ def options(
     """An evaluation in this process with few metrics."""
     chosen = parse_systems(systems) if isinstance(systems, str) else list(systems)
     given = {"metrics": METRICS, "workers": 0} | fields
-    return EvalOptions(
-        test_set=TestSet(address=str(corpus), split="test"), systems=tuple(chosen), out=out, **given
-    )  # pyright: ignore[reportArgumentType]
+    test_set = TestSet(address=str(corpus), split="test")
+    return EvalOptions.model_validate({"test_set": test_set, "systems": chosen, "out": out} | given)
 
 
 def evaluated(chosen: EvalOptions) -> tuple[Results, list[str]]:

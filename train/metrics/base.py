@@ -65,7 +65,7 @@ class Truth:
 
     @cached_property
     def radius_px(self) -> Tensor:
-        """``[T, 1, H, W]`` signed blur radius K (d - d_f) in pixels of this width, positive before the focus."""
+        """``[T, 1, H, W]`` signed blur radius K (d - d_f), px of this width, positive before the focus."""
         return (self.disparity - self.focus_disparity[:, None, None, None]) * self.k[:, None, None, None]
 
     @cached_property
@@ -76,7 +76,7 @@ class Truth:
 
     @cached_property
     def blurred(self) -> Tensor:
-        """The radius frames of the all-in-focus video, gathered with each of `SCALES` times K: ``[S, t, 3, H, W]``."""
+        """All-in-focus radius frames, gathered with each of `SCALES` times K: ``[S, t, 3, H, W]``."""
         gather = get_renderer("gather")
         frames = self.radius_frames
         aif, disparity = self.aif[None, frames], self.disparity[None, frames]

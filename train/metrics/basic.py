@@ -1,14 +1,14 @@
 """SSIM, PSNR, RM, FD and VEPI of one video, under both protocols.
 
-| metric | ``official``                                            | ``corrected``                              |
-|--------|---------------------------------------------------------|--------------------------------------------|
-| all    | truth and prediction through H.264                      | as rendered, as predicted                  |
-| PSNR   | of the mean squared error of all frames together        | the same, at most 100 dB; and per frame    |
-| SSIM   | torchmetrics' own mean, mirrored borders                | windows inside the frame only              |
-| RM     | of the first two pairs of frames, whatever the length   | of all pairs                               |
-| FD     | of the size that it comes in                            | per 1024 px of width                       |
-| VEPI   | edges against the all-in-focus video, inside the focus: | edges against the truth, everywhere:       |
-|        | doing nothing scores 1                                  | doing nothing scores less                  |
+| metric | ``official``                                            | ``corrected``                           |
+|--------|---------------------------------------------------------|-----------------------------------------|
+| all    | truth and prediction through H.264                      | as rendered, as predicted               |
+| PSNR   | of the mean squared error of all frames together        | the same, at most 100 dB; and per frame |
+| SSIM   | torchmetrics' own mean, mirrored borders                | windows inside the frame only           |
+| RM     | of the first two pairs of frames, whatever the length   | of all pairs                            |
+| FD     | of the size that it comes in                            | per 1024 px of width                    |
+| VEPI   | edges against the all-in-focus video, inside the focus: | edges against the truth, everywhere:    |
+|--------|---------------------------------------------------------|-----------------------------------------|
 
 Source: Any-to-Bokeh (arXiv 2505.21593), its released evaluation; what its columns mean and where the code
 differs from the text. FD is the mean absolute difference of optical flow, RM that of the changes from frame

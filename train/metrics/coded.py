@@ -34,7 +34,7 @@ def coded(video: Tensor) -> Tensor:
     padded = F.pad(video, (0, width % 2, 0, height % 2), mode="replicate")
     frames = (padded * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     content = mp4(frames, crf=CRF, fps=FPS)
-    with av.open(io.BytesIO(content)) as container:
+    with av.open(io.BytesIO(content), "r") as container:
         decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     pixels = torch.from_numpy(np.stack(decoded)).permute(0, 3, 1, 2)[..., :height, :width]
     return pixels.to(video.device, video.dtype) / 255

@@ -36,7 +36,7 @@ def frechet_distance(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
     centred_a = (a - mean_a) / np.sqrt(len(a) - 1)
     centred_b = (b - mean_b) / np.sqrt(len(b) - 1)
     # Rotating the samples among each other changes no covariance: no more than d of them are needed.
-    small_a, small_b = (x if len(x) <= x.shape[1] else np.linalg.qr(x, "r") for x in (centred_a, centred_b))
+    small_a, small_b = (x if len(x) <= x.shape[1] else np.linalg.qr(x)[1] for x in (centred_a, centred_b))
     root = np.linalg.svd(small_a @ small_b.T, compute_uv=False).sum()
     spread = (centred_a**2).sum() + (centred_b**2).sum()
     return float(((mean_a - mean_b) ** 2).sum() + spread - 2 * root)

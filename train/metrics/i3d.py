@@ -112,7 +112,7 @@ class I3d:
     def _convolve(self, x: Tensor, name: str, *, stride: int = 1, relu: bool = True) -> Tensor:
         weight, bias = self._layers[name]
         kernel = (weight.shape[2], weight.shape[3], weight.shape[4])
-        x = F.conv3d(_same(x, kernel, (stride,) * 3), weight, bias, stride)
+        x = F.conv3d(_same(x, kernel, (stride, stride, stride)), weight, bias, stride)
         return x.relu_() if relu else x
 
 
@@ -130,7 +130,7 @@ def as_input(video: Tensor) -> Tensor:
 
 
 def _same(x: Tensor, kernel: tuple[int, int, int], stride: tuple[int, int, int]) -> Tensor:
-    """Zeros around, so that there are as many outputs as strides; no harm to maxima, since nothing is negative."""
+    """Zeros around, so that there are as many outputs as strides; maxima do not mind, nothing is negative."""
     pads: list[int] = []
     for size, k, s in zip(x.shape[:1:-1], kernel[::-1], stride[::-1], strict=True):
         total = max((-(-size // s) - 1) * s + k - size, 0)

@@ -62,7 +62,7 @@ class Raft:
 
 
 class RaftLarge(nn.Module):
-    """The network; takes images ``[N, 3, H, W]`` in [-1, 1], sides multiples of 8, gives flow ``[N, 2, H, W]``."""
+    """The network: images ``[N, 3, H, W]`` in [-1, 1], sides multiples of 8, to flow ``[N, 2, H, W]``."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class RaftLarge(nn.Module):
 
 
 def correlation_pyramid(a: Tensor, b: Tensor) -> list[Tensor]:
-    """Correlation of all pairs of pixels of two feature maps ``[N, C, h, w]``, at `NUM_LEVELS` scales of the second.
+    """Correlation of all pairs of pixels of maps ``[N, C, h, w]``, at `NUM_LEVELS` scales of the second.
 
     Returns:
         ``[N h w, 1, h_l, w_l]`` for each scale.
@@ -122,7 +122,7 @@ def look_up(pyramid: list[Tensor], at: Tensor) -> Tensor:
 
 
 def upsampled(flow: Tensor, mask: Tensor) -> Tensor:
-    """Flow ``[N, 2, h, w]`` at eight times the size: convex combinations of 3x3 by a mask ``[N, 576, h, w]``."""
+    """Flow ``[N, 2, h, w]`` at eight times the size: convex sums of 3x3 by a mask ``[N, 576, h, w]``."""
     number, _, height, width = flow.shape
     weights = mask.reshape(number, 1, 9, STRIDE, STRIDE, height, width).softmax(2)
     neighbours = F.unfold(STRIDE * flow, 3, padding=1).reshape(number, 2, 9, 1, 1, height, width)

@@ -1,12 +1,12 @@
 """What only a renderer can measure: blur radius, bleeding, flicker and sharpness against the exact truth.
 
-| metric          | what                                                                                     |
-|-----------------|------------------------------------------------------------------------------------------|
-| radius-error    | how far blur radii are off, pixels at 1024, away from edges                              |
-| edge-bleeding   | error beside edges of what is in focus, grey levels of 255                               |
-| flicker         | residual after motion compensation beyond the truth's own, grey levels                  |
-| sharpness-kept  | detail of what is in focus over the truth's, or its inverse if there is more             |
-| psnr-...        | PSNR by where pixels are, and by their true blur radius at 1024                           |
+| metric         | what                                                                         |
+|----------------|------------------------------------------------------------------------------|
+| radius-error   | how far blur radii are off, pixels at 1024, away from edges                  |
+| edge-bleeding  | error beside edges of what is in focus, grey levels of 255                   |
+| flicker        | residual after motion compensation beyond the truth's own, grey levels       |
+| sharpness-kept | detail of what is in focus over the truth's, or its inverse if there is more |
+| psnr-...       | PSNR by where pixels are, and by their true blur radius at 1024              |
 
 Every one is perfect for the truth itself: 0, or 1, or the largest PSNR.
 
@@ -42,7 +42,7 @@ _LEVELS = 255
 
 
 def radius_error(truth: Truth, prediction: Prediction) -> float:
-    """Mean error of blur radii, pixels at 1024 (module docstring); nan where nothing is blurred by a pixel."""
+    """Mean error of blur radii, pixels at 1024 (module docstring); nan if nothing is blurred by a pixel."""
     frames = truth.radius_frames
     radius = truth.radius_px[frames]
     smooth = ~truth.bands["edges"][frames]
@@ -61,7 +61,7 @@ def radius_error(truth: Truth, prediction: Prediction) -> float:
 
 
 def _scale(truth: Truth, video: Tensor, mask: Tensor) -> float:
-    """The multiple of K that a video looks blurred with, in a mask ``[t, 1, H, W]``; nan if none does better."""
+    """The multiple of K that a video looks blurred with in a mask ``[t, 1, H, W]``; nan if none is better."""
     if int(mask.sum()) < MIN_PIXELS:
         return math.nan
     errors = torch.stack([((gathered - video) ** 2 * mask).sum() for gathered in truth.blurred]).double()

@@ -18,7 +18,7 @@ from focuspull.train.metrics.basic import BASIC
 from focuspull.train.metrics.perceptual import Lpips, Net
 from focuspull.train.metrics.refocus import REFOCUS
 from focuspull.train.metrics.sets import FEATURE_NETS, FeatureNet
-from focuspull.train.metrics.weights import MissingWeights, locate, sha256_of
+from focuspull.train.metrics.weights import MissingWeightsError, locate, sha256_of
 from focuspull.train.results import MetricInfo, MissingMetric, Protocol
 
 KERNEL = "-kernel"
@@ -199,7 +199,7 @@ def choose(
             continue
         try:
             files |= {need: locate(need, weights) for need in needs}
-        except MissingWeights as error:
+        except MissingWeightsError as error:
             missing.append(MissingMetric(metric=name, reason=str(error)))
             continue
         (video if name in VIDEO_METRICS else sets).append(name)

@@ -1,12 +1,12 @@
 """Features of videos for distances between sets: FVD and VFID-I, under both protocols.
 
-| metric               | network, features             | which frames                                  | protocol  |
-|----------------------|-------------------------------|-----------------------------------------------|-----------|
-| fvd-i3d              | I3D, 400 logits               | all windows of 16, resized to 224x224         | corrected |
-| vfid-i3d             | I3D, 1024 pooled              | all windows of 10, resized to 224x224         | corrected |
-| fvd-videomae         | VideoMAE-v2 ViT-g, 1408       | first 24, short side 256, centre 256, 224     | official  |
-| vfid-i3d-official    | I3D, 1024 pooled, BGR         | the first 10, 2.5 times on average            | official  |
-| vfid-resnext         | ResNeXt-101, 2048 pooled, BGR | likewise                                      | official  |
+| metric            | network, features             | which frames                              | protocol  |
+|-------------------|-------------------------------|-------------------------------------------|-----------|
+| fvd-i3d           | I3D, 400 logits               | all windows of 16, resized to 224x224     | corrected |
+| vfid-i3d          | I3D, 1024 pooled              | all windows of 10, resized to 224x224     | corrected |
+| fvd-videomae      | VideoMAE-v2 ViT-g, 1408       | first 24, short side 256, centre 256, 224 | official  |
+| vfid-i3d-official | I3D, 1024 pooled, BGR         | the first 10, 2.5 times on average        | official  |
+| vfid-resnext      | ResNeXt-101, 2048, BGR        | likewise                                  | official  |
 
 What the official ones do is read from the released evaluation of Any-to-Bokeh: VFID-I draws windows, all of
 which start at the first frame, 500 of them from 200 videos; FVD repeats the predictions until there are 2048
@@ -69,7 +69,7 @@ class FeatureNet:
 
 
 def repeated(features: NDArray[np.float64], count: Callable[[int], int] | None) -> NDArray[np.float64]:
-    """Samples ``[n, d]`` in turn until there are as many as the official evaluation has; None: as they are."""
+    """Samples ``[n, d]`` in turn until there are as many as officially; None: as they are."""
     if count is None:
         return features
     return features[np.arange(count(len(features))) % len(features)]

@@ -92,7 +92,8 @@ class VideoTransformer(nn.Module):
         a = self.architecture
         if video.shape[1] != 3 or video.shape[2] % a.tubelet or video.shape[3:] != (a.image, a.image):
             raise ValueError(
-                f"video: must be [N, 3, T, {a.image}, {a.image}], T a multiple of {a.tubelet}, got {list(video.shape)}"
+                f"video: must be [N, 3, T, {a.image}, {a.image}], T a multiple of {a.tubelet}, "
+                f"got {list(video.shape)}"
             )
         x = self.patch_embed(video)
         x = x + places(a, video.shape[2]).to(x)
@@ -102,7 +103,7 @@ class VideoTransformer(nn.Module):
 
 
 def places(architecture: Architecture, num_frames: int) -> Tensor:
-    """Sinusoids for every tubelet, ``[1, T/2 * patches, width]``, interpolated in time from those trained with."""
+    """Sinusoids for every tubelet, ``[1, T/2 * patches, width]``, stretched in time from those trained."""
     a = architecture
     per_frame = (a.image // a.patch) ** 2
     trained = a.trained_frames // a.tubelet

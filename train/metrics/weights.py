@@ -65,15 +65,15 @@ WEIGHTS: dict[str, WeightFile] = {
         "--weights resnext=FILE, resnext-101.pth of zhengchong/VFID on the Hugging Face hub"
     ),
     "videomae": WeightFile(
-        "--weights videomae=FILE, vit_g_hybrid_pt_1200e_ssv2_ft.pth of OpenGVLab/InternVideoMAE_models on the "
-        "Hugging Face hub"
+        "--weights videomae=FILE, vit_g_hybrid_pt_1200e_ssv2_ft.pth of OpenGVLab/InternVideoMAE_models on "
+        "the Hugging Face hub"
     ),
     "raft": WeightFile("--weights raft=FILE, torchvision's raft_large_C_T_SKHT_V2-ff5fadd5.pth"),
 }
 """Every file that a metric may need, by the name that ``--weights`` takes."""
 
 
-class MissingWeights(UserError):
+class MissingWeightsError(UserError):
     """A file that is not there; the message says how to get it."""
 
 
@@ -85,7 +85,7 @@ def locate(name: str, given: Mapping[str, Path]) -> Path:
         given: Files of the user, by name.
 
     Raises:
-        MissingWeights: If it is nowhere.
+        MissingWeightsError: If it is nowhere.
         UserError: If a name is not known, a given file is not there, or it is not the known one.
     """
     if unknown := sorted(set(given) - set(WEIGHTS)):
@@ -93,7 +93,7 @@ def locate(name: str, given: Mapping[str, Path]) -> Path:
     known = WEIGHTS[name]
     path = given.get(name) or _installed(known)
     if path is None:
-        raise MissingWeights(f"weights '{name}' are missing: {known.get}")
+        raise MissingWeightsError(f"weights '{name}' are missing: {known.get}")
     if not path.is_file():
         raise UserError(f"--weights {name}: {path} is not a file. Get it: {known.get}")
     if known.sha256 is not None and (found := sha256_of(path)) != known.sha256:

@@ -31,7 +31,7 @@ def make_truth(
     noise_floor_db: float | None = None,
     clip: str = "clip-000000",
 ) -> Truth:
-    """A textured square at disparity 0.9 that moves before a wall at 0.2, through lens rays and true layers."""
+    """A textured square at disparity 0.9 that moves before a wall at 0.2, by lens rays and true layers."""
     wall, square = texture(0, HEIGHT + 40, WIDTH + 40), texture(1, HEIGHT + 40, WIDTH + 40)
     aif, light, alpha, disparity = [], [], [], []
     for frame in range(num_frames):

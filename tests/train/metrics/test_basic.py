@@ -1,4 +1,4 @@
-"""Metrics of one video: independent references, cases worked by hand, and every quirk of the official ones."""
+"""Metrics of one video: independent references, cases worked by hand, every quirk of the official."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_ssim_is_that_of_scikit_image() -> None:
     video = noisy(TRUTH)
     values = []
     for a, b in zip(TRUTH.bokeh.double().numpy(), video.double().numpy(), strict=True):
-        _, full = structural_similarity(
+        _, full = structural_similarity(  # pyright: ignore[reportAssignmentType]
             a,
             b,
             channel_axis=0,
@@ -93,7 +93,7 @@ def test_ssim_is_that_of_scikit_image() -> None:
 
 
 def test_official_psnr_is_pooled_and_knows_no_bound() -> None:
-    """One bad frame of five costs less than in the mean of the frames, and equal videos are infinitely good."""
+    """One bad frame of five costs less than in the mean of frames; equal videos are infinitely good."""
     video = TRUTH.bokeh.clone()
     video[0] = (video[0] + 0.3).clamp(0, 1)
     error = float((video - TRUTH.bokeh).double().square().mean())
@@ -122,7 +122,7 @@ def test_official_reads_coded_videos() -> None:
 
 
 def test_rm_by_hand() -> None:
-    """The truth stands still; a prediction that goes up by 0.1 in every other frame changes by 0.1 in each pair."""
+    """The truth stands still; a prediction that is 0.1 brighter in every other frame changes in each pair."""
     still = replace(TRUTH, bokeh=torch.full_like(TRUTH.bokeh, 0.5))
     video = still.bokeh.clone()
     video[1::2] += 0.1

