@@ -29,8 +29,7 @@ from focuspull.model.adapters.process import Adapter, AdapterProblem, Checkout
 from focuspull.model.adapters.record import CHILDREN, PublishedSystem, SystemInput, SystemRequest
 from focuspull.model.adapters.self_test import FittedK, self_test
 from focuspull.model.adapters.systems import SYSTEMS
-
-STAND_INS = Path(__file__).with_name("stand_ins")
+from tests.model.checkouts import STAND_INS, complete, stand_in
 
 torch.set_num_threads(1)
 
@@ -230,19 +229,6 @@ def test_wrong_input_is_refused_before_anything_starts(failing: tuple[Adapter, l
 # What has to be there
 
 
-def complete(name: str, folder: Path) -> Checkout:
-    """A checkout with every file that is asked for, all empty."""
-    system = SYSTEMS[name]
-    paths = [folder / file for file in system.files]
-    for path in [*paths, *(folder / system.weights_folder / file for file in system.weights)]:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix:
-            path.touch()
-        else:
-            path.mkdir(exist_ok=True)
-    return Checkout(folder, sys.executable)
-
-
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_what_is_missing_is_named_before_anything_starts(name: str, tmp_path: Path) -> None:
     system = SYSTEMS[name]
@@ -328,39 +314,16 @@ def test_scripts_of_children_are_python_3_7_without_focuspull(path: Path) -> Non
 def adapter_to(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Adapter]]:
     """A function that gives the adapter to a stand-in, the same for all tests."""
     folder = tmp_path_factory.mktemp("checkouts") / "stand_ins"
-    shutil.copytree(STAND_INS, folder, ignore=shutil.ignore_patterns("__pycache__"))
     adapters: dict[str, Adapter] = {}
 
     def adapter_to(name: str) -> Adapter:
         if name not in adapters:
-            checkout = complete(name, folder / name)
-            weights = checkout.folder / SYSTEMS[name].weights_folder
-            for file, state in STATES.get(name, {}).items():
-                torch.save(state, weights / file)
-            adapters[name] = Adapter(SYSTEMS[name], replace(checkout, options=OPTIONS.get(name, {})))
+            adapters[name] = Adapter(SYSTEMS[name], stand_in(name, folder / name))
         return adapters[name]
 
     yield adapter_to
     for adapter in adapters.values():
         adapter.close()
-
-
-STATES: dict[str, dict[str, Any]] = {
-    "bokehme": {f"{name}.pth": {"model": {"scale": torch.zeros(1)}} for name in ("arnet", "iunet")},
-    # As published: two of the three were saved from within DataParallel.
-    "mpib": {
-        "mpinet.pth": {"model": {"module.scale": torch.zeros(1)}},
-        "aupnet.pth": {"model": {"module.scale": torch.zeros(1)}},
-        "inpnet.pth": {"model": {"scale": torch.zeros(1)}},
-    },
-    "bokehdiff": {"vae.ckpt": {"trained": torch.ones(1)}},
-}
-OPTIONS: dict[str, dict[str, Any]] = {
-    "bokehme": {"device": "cpu"},
-    "mpib": {"device": "cpu"},
-    "bokehdiff": {"device": "cpu"},
-    "any_to_bokeh_official": {"device": "cpu"},
-}
 
 
 def spot(
