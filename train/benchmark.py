@@ -419,7 +419,8 @@ def estimated_disparity(truth: Truth, network: DepthNetwork) -> Tensor:
     frames = [network.predict(frame.permute(1, 2, 0).numpy()) for frame in truth.aif]
     found = np.stack([cv2.resize(frame, (width, height)) for frame in frames]).astype(np.float64)
     columns = np.stack([found.ravel(), np.ones(found.size)], 1)
-    (scale, shift), *_ = np.linalg.lstsq(columns, truth.disparity.numpy().ravel().astype(np.float64))
+    target = truth.disparity.numpy().ravel().astype(np.float64)
+    (scale, shift), *_ = np.linalg.lstsq(columns, target, rcond=None)
     return torch.from_numpy((found * scale + shift).clip(0, 1).astype(np.float32))[:, None]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
@@ -23,6 +25,7 @@ def texture(seed: int, height: int = HEIGHT, width: int = WIDTH) -> Tensor:
     return image[0].clamp(0, 1)
 
 
+@cache
 def make_truth(
     *,
     num_frames: int = 3,
