@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from focuspull.dataset.cards import is_cards, open_cards
+from focuspull.dataset.cards_published import is_published_cards
 from focuspull.dataset.clip import FrozenModel
 from focuspull.dataset.corpus import Corpus
 from focuspull.dataset.errors import UserError
@@ -58,11 +59,11 @@ def parse_source(text: str) -> Source:
 
 def full_address(address: str) -> str:
     """The address of a source, with its full name if it is on a disk."""
-    if address == "cards" or "://" in address:
+    if "://" in address:
         return address
-    if is_cards(address):
-        kind, _, path = address.partition(":")
-        return f"{kind}:{Path(path).resolve()}"
+    if is_cards(address) or is_published_cards(address):
+        kind, colon, path = address.partition(":")
+        return f"{kind}:{Path(path).resolve()}" if colon else kind
     return str(Path(address).resolve())
 
 

@@ -39,6 +39,8 @@ from focuspull.train.systems import Predictor, SystemSpec, adapter_systems
 from tests.model.checkouts import stand_in
 from tests.train.evaluating import METRICS, evaluated, make_corpus, options
 
+torch.set_num_threads(1)
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -15,6 +15,8 @@ from focuspull.train.metrics.coded import mp4
 from focuspull.train.predictions import open_predictions, predictions_fingerprint, read_prediction
 from tests.train.metrics.examples import make_truth
 
+torch.set_num_threads(1)
+
 TRUTH = make_truth()
 
 

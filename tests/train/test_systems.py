@@ -34,6 +34,8 @@ from tests.model.checkouts import stand_in
 from tests.model.networks import tiny
 from tests.train.metrics.examples import make_truth
 
+torch.set_num_threads(1)
+
 TRUTH = make_truth()
 CPU = torch.device("cpu")
 

@@ -7,6 +7,8 @@ median, per frame. Reading, writing and measuring are left out; estimating dispa
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import statistics
 import time
 from collections.abc import Callable
@@ -68,11 +70,21 @@ def _start_memory(device: torch.device) -> int | None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return torch.cuda.memory_allocated(device)
+    _give_back_memory()
     try:
         _CLEAR.write_text("5")  # Linux: resets the peak of the resident set
     except OSError:
         return None
     return _status("VmRSS")
+
+
+def _give_back_memory() -> None:
+    """Return what earlier calls have freed to the system: reused, it would not count as claimed."""
+    gc.collect()
+    # glibc has it; elsewhere freed memory may be counted as still in use.
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _peak_memory(device: torch.device) -> int | None:

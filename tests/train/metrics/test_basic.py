@@ -16,6 +16,8 @@ from focuspull.train.metrics.base import Prediction, Truth
 from focuspull.train.metrics.basic import BASIC
 from tests.train.metrics.examples import make_truth, perfect
 
+torch.set_num_threads(1)
+
 PLAIN = [metric for metric in BASIC if not metric.weights]
 TRUTH = make_truth(num_frames=5)
 

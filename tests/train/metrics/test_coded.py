@@ -11,6 +11,8 @@ import torch
 
 from focuspull.train.metrics.coded import coded, mp4
 
+torch.set_num_threads(1)
+
 
 def stripes(height: int, width: int) -> torch.Tensor:
     x = torch.arange(width).float()

@@ -8,6 +8,8 @@ import torch
 from focuspull.train.metrics.flow import dis_flow, flow_difference, warped
 from tests.train.metrics.examples import texture
 
+torch.set_num_threads(1)
+
 INSIDE = (..., slice(16, -16), slice(16, -16))
 
 

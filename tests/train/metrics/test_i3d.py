@@ -12,6 +12,8 @@ from focuspull.dataset.errors import UserError
 from focuspull.train.metrics import i3d
 from focuspull.train.metrics.weights import locate, read_arrays
 
+torch.set_num_threads(1)
+
 CPU = torch.device("cpu")
 
 

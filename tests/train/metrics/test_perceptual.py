@@ -14,6 +14,8 @@ from focuspull.train.metrics.perceptual import MIN_SIDE, Lpips, Net
 from focuspull.train.metrics.weights import locate, read_state
 from tests.train.metrics.examples import texture
 
+torch.set_num_threads(1)
+
 CPU = torch.device("cpu")
 NETS: tuple[Net, ...] = ("alex", "vgg", "squeeze")
 

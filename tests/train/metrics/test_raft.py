@@ -18,6 +18,8 @@ from focuspull.train.metrics.raft import (
     upsampled,
 )
 
+torch.set_num_threads(1)
+
 CPU = torch.device("cpu")
 
 

@@ -20,6 +20,8 @@ from focuspull.train.metrics.refocus import (
 )
 from tests.train.metrics.examples import make_truth, perfect
 
+torch.set_num_threads(1)
+
 TRUTH = make_truth()
 
 

@@ -12,6 +12,8 @@ from focuspull.dataset.errors import UserError
 from focuspull.train.metrics import resnext
 from focuspull.train.metrics.resnext import BLOCKS, ResNeXt, ResNeXt3d
 
+torch.set_num_threads(1)
+
 
 def shallow(blocks: tuple[int, ...] = (1, 1)) -> ResNeXt:
     torch.manual_seed(0)

@@ -21,6 +21,8 @@ from focuspull.train.metrics.sets import (
 from focuspull.train.metrics.weights import locate
 from tests.train.metrics.examples import texture
 
+torch.set_num_threads(1)
+
 CPU = torch.device("cpu")
 NETS = {net.name: net for net in FEATURE_NETS}
 

@@ -41,3 +41,18 @@ def test_memory_is_the_peak_of_the_call_and_not_of_what_was_before() -> None:
     timing = timed(run, num_frames=1, device=CPU)
     assert timing.peak_memory_bytes is not None
     assert 48 * mebibyte < timing.peak_memory_bytes < 128 * mebibyte
+
+
+def test_memory_that_was_used_and_freed_before_counts_again() -> None:
+    """Else the second of two equal systems would look free."""
+    size = 64 * 2**20
+
+    def run() -> None:
+        # Many small blocks: the allocator keeps these when they are freed.
+        blocks = [bytearray(2**16) for _ in range(size // 2**16)]
+        blocks[0][0] = 1
+
+    found = [timed(run, num_frames=1, device=torch.device("cpu"), repeats=1) for _ in range(2)]
+    for timing in found:
+        assert timing.peak_memory_bytes is not None
+        assert 0.8 * size < timing.peak_memory_bytes < 1.5 * size

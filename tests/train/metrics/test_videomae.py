@@ -12,6 +12,8 @@ from focuspull.dataset.errors import UserError
 from focuspull.train.metrics import videomae
 from focuspull.train.metrics.videomae import Architecture, VideoMae, VideoTransformer, places
 
+torch.set_num_threads(1)
+
 SMALL = Architecture(width=24, depth=2, heads=4, hidden=40, patch=8, tubelet=2, trained_frames=4, image=16)
 
 
