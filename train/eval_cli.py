@@ -257,7 +257,7 @@ def _self_test(arguments: argparse.Namespace) -> int:
 def _list(arguments: argparse.Namespace) -> int:
     from focuspull.model.adapters.systems import SYSTEMS
     from focuspull.model.renderer import RENDERERS, renderer_names
-    from focuspull.train.metrics.registry import VIDEO_METRICS, choose, metric_infos
+    from focuspull.train.metrics.registry import KERNEL, VIDEO_METRICS, choose, metric_infos
 
     choice = choose(list(VIDEO_METRICS), _files(arguments.weights), num_frames=25, with_depth=True)
     everything = choose(None, _files(arguments.weights), num_frames=25, with_depth=True)
@@ -265,8 +265,8 @@ def _list(arguments: argparse.Namespace) -> int:
     print("Metrics:")
     for name, info in metric_infos().items():
         print(f"  {name:30} {info.summary}")
-        if name in missing:
-            print(f"  {'':30} missing: {missing[name]}")
+        if (reason := missing.get(name.removesuffix(KERNEL))) is not None:
+            print(f"  {'':30} missing: {reason}")
     print("\nRenderers (--systems):")
     for name in renderer_names():
         print(f"  {name:30} {RENDERERS[name].summary}")

@@ -281,6 +281,7 @@ def expected() -> dict[str, str | None]:
     return {clip.key: clip.members_sha256 for clip in manifest.clips}
 
 
+@pytest.mark.slow
 @pytest.mark.mitsuba
 def test_a_clip_of_the_test_set_comes_out_as_the_manifest_says(tmp_path: Path) -> None:
     known = expected()

@@ -33,7 +33,7 @@ from focuspull.train.benchmark import (
     read_outcome,
 )
 from focuspull.train.evaluation import EvalOptions, run_evaluation
-from focuspull.train.metrics.sets import FeatureNet
+from focuspull.train.metrics.sets import Extract, FeatureNet
 from focuspull.train.results import Results, read_results
 from focuspull.train.systems import Predictor, SystemSpec, adapter_systems
 from tests.model.checkouts import stand_in
@@ -67,7 +67,7 @@ def features(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A set metric that is cheap; the list gets an entry for every video that it looks at."""
     seen: list[int] = []
 
-    def opened(weights: Path, device: torch.device) -> object:
+    def opened(weights: Path, device: torch.device) -> Extract:
         def extract(video: torch.Tensor) -> np.ndarray:
             seen.append(len(video))
             return video.mean((2, 3)).numpy()
@@ -411,12 +411,8 @@ def test_estimates_are_fitted_by_one_scale_and_one_shift(data: Path) -> None:
     corpus = open_test_set(TestSet(address=str(data), split="test"))
     truth, _ = load_truth(corpus, corpus.rows[0], 0)
     network = Estimate([frame.numpy() for frame in truth.disparity[:, 0]])
-    torch.testing.assert_close(
-        estimated_disparity(truth, network),
-        truth.disparity,
-        atol=1e-5,
-        rtol=0,  # type: ignore[arg-type]
-    )
+    found = estimated_disparity(truth, network)  # type: ignore[arg-type]
+    torch.testing.assert_close(found, truth.disparity, atol=1e-5, rtol=0)
 
 
 # --- Records ------------------------------------------------------------------------------------------
