@@ -19,6 +19,8 @@ FOUND_VENV = $(BIN)/python
 READY_DEMO = $(VENV)/.installed-render
 READY_TEST = $(VENV)/.installed-render-dev
 PYTEST = $(BIN)/python -m pytest
+# Tests wait for processes of their own about a third of the time, so there may be one more at once than processors.
+PYTEST_PROCESSES ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n + 1 : 4)))
 
 .DELETE_ON_ERROR:
 .PHONY: help demo test test-slow test-gpu lint typecheck format clean
@@ -33,7 +35,7 @@ demo: $(READY_DEMO) ## render a small corpus into runs/demo, check it and make p
 	@echo "Pictures: runs/demo/preview.png and runs/demo/preview.mp4"
 
 test: lint typecheck ## lint, check formatting and types, and run the tests
-	$(PYTEST)
+	$(PYTEST) -n $(PYTEST_PROCESSES) --dist worksteal
 
 test-slow: $(READY_TEST) ## the tests that take more than half a minute each
 	$(PYTEST) -m "slow and not gpu"
