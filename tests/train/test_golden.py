@@ -21,9 +21,9 @@ GOLDEN = Path(__file__).parent / "golden_losses.json"
 STAGES = ("autoencoder", "geometry", "temporal", "detail")
 NUM_STEPS = 20
 TOLERANCE = 3e-2
-"""Relative. Kernels of other processors round differently, and twenty steps make more of it: one commit, run on two
-kinds of processor and with torch's kernels for AVX2 and for no vectors, gave losses 1.5 % apart in the last stage
-and 0.5 % in the others."""
+"""Relative. Kernels of other processors round differently, and twenty steps make more of it: one commit, run
+on two kinds of processor and with torch's kernels for AVX2 and for no vectors, gave losses 1.5 % apart in the
+last stage and 0.5 % in the others."""
 
 
 def losses(folder: Path) -> dict[str, list[float]]:
