@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from focuspull.dataset.errors import UserError
 from focuspull.render import motion, spec
-from focuspull.render.geometry import Mesh, card_mesh, disc, make_mesh, rectangle
-from focuspull.render.textures import Pixels, TextureMap, bake, read_image
+from focuspull.render.deform import bent, rippled
+from focuspull.render.geometry import Mesh, bent_card, card_mesh, disc, make_mesh, rectangle
+from focuspull.render.textures import Pixels, TextureMap, bake, read_image, read_values
 
 SUN_DISTANCE_M = 1000.0
 MIN_ALPHA = 1e-3
@@ -32,9 +33,10 @@ Pose = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Surface:
-    """A material with its textures loaded; a number stands for itself. ``opacity`` only on cards.
+    """A material with its textures loaded; a number stands for itself.
 
-    ``emission`` is a texture on unlit cards, already multiplied by the opacity.
+    ``opacity`` is there on cut-outs only; ``emission`` is a texture on unlit cards, already multiplied by it.
+    ``normals`` are tangent-space normals as an image has them, 0.5 for 0.
     """
 
     base_color: spec.Color | TextureMap
@@ -44,6 +46,7 @@ class Surface:
     ior: float
     emission: spec.Light3 | TextureMap
     opacity: TextureMap | None = None
+    normals: TextureMap | None = None
 
     @property
     def emits(self) -> bool:
@@ -59,27 +62,39 @@ class Surface:
 
 @dataclass(frozen=True)
 class Item:
-    """One thing with triangles.
+    """One thing with triangles; an object whose file has several materials is several of them.
 
     Attributes:
         name: Unique; lights are called ``_light-0`` and so on, as no object can be.
+        owner: The object that it belongs to, or the light.
         instance: 1, 2, ... for objects in the order of the spec, `SKY_ID` for lights.
-        mesh: Object space, scale applied.
+        mesh: Object space, scale applied, as it is at rest.
         surfaces: One, or one per frame of an image sequence (used in turn).
         pose: Object to world at a frame number, which may be fractional.
-        moves: Whether the pose depends on the frame.
+        moves: Whether the pose or the form depends on the frame.
+        form: The mesh at a frame number, with the triangles of ``mesh``; None: it is rigid.
         is_sun: The sun counts as sky in the ground truth.
         is_area_light: A rectangle around its origin, facing +z, that stays where it is.
     """
 
     name: str
+    owner: str
     instance: int
     mesh: Mesh
     surfaces: tuple[Surface, ...]
     pose: Callable[[float], Pose]
     moves: bool
+    form: Callable[[float], Mesh] | None = None
     is_sun: bool = False
     is_area_light: bool = False
+
+    def formed(self, frame: float) -> Mesh:
+        """The mesh in object space at a frame number."""
+        return self.mesh if self.form is None else self.form(frame)
+
+    def placed(self, frame: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Vertices and normals in the world, ``[V, 3]`` each, at a frame number."""
+        return self.formed(frame).moved(self.pose(frame))
 
     def surface(self, frame: int) -> Surface:
         """The surface shown at a frame."""
@@ -160,7 +175,7 @@ def _object_item(
         coverage = np.max([image[..., 3] for image in images], axis=0)
         if not coverage.any():
             raise UserError(f"{refs[0].name}: is fully transparent. Give an image with some opaque pixels.")
-        mesh = card_mesh(coverage, shape.height_m)
+        mesh = bent_card(card_mesh(coverage, shape.height_m), shape.bend_deg)
         if shape.unlit:
             surfaces = tuple(_unlit_surface(image, shape.radiance) for image in images)
         else:
@@ -168,14 +183,29 @@ def _object_item(
     else:
         mesh = make_mesh(shape, locate(shape.file, files) if isinstance(shape, spec.MeshFile) else None)
         surfaces = (_surface(material, files),)
+    mesh = mesh.scaled(item.scale)
     return Item(
         name=item.name,
+        owner=item.name,
         instance=instance,
-        mesh=mesh.scaled(item.scale),
+        mesh=mesh,
         surfaces=surfaces,
         pose=lambda frame: motion.object_pose(item, frame / film.fps),
-        moves=bool(item.motion),
+        moves=bool(item.motion) or item.deform is not None,
+        form=_form(item, mesh, film.fps),
     )
+
+
+def _form(item: spec.ObjectSpec, mesh: Mesh, fps: float) -> Callable[[float], Mesh] | None:
+    """How an object's mesh deforms with the frame number; None: it does not."""
+    match item.deform:
+        case spec.Wind() as wind:
+            rest = motion.rest_pose(item)
+            return lambda frame: bent(mesh, wind, frame / fps, rest)
+        case spec.Ripple() as ripple:
+            return lambda frame: rippled(mesh, ripple, frame / fps)
+        case _:
+            return None
 
 
 def _rgba(path: Path, name: str) -> Pixels:
@@ -210,7 +240,14 @@ def _surface(
         ior=material.ior,
         emission=material.emission,
         opacity=None if card is None else TextureMap(card[..., 3:], repeats=False),
+        normals=None if material.normal_map is None else _normals(material.normal_map, files),
     )
+
+
+def _normals(texture: spec.ImageTexture, files: Mapping[str, Path]) -> TextureMap:
+    """A normal map as it is in the file."""
+    pixels = read_values(locate(texture.file, files), texture.file.name)
+    return TextureMap(pixels[..., :3], texture.tiles)
 
 
 def _unlit_surface(image: Pixels, radiance: spec.Light3) -> Surface:
@@ -256,6 +293,7 @@ def _light_item(light: spec.AreaLight | spec.SunLight, name: str) -> Item:
     surface = Surface((0.0, 0.0, 0.0), 1.0, 0.0, 0.0, 1.5, emission=radiance)
     is_sun = isinstance(light, spec.SunLight)
     return Item(
+        name,
         name,
         SKY_ID,
         mesh,

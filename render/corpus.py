@@ -14,20 +14,19 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import accumulate
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import yaml
 from pydantic import (
     Field,
-    SerializerFunctionWrapHandler,
     field_validator,
-    model_serializer,
     model_validator,
 )
 
 from focuspull.dataset.documents import document_path, read_document, set_field, validated
 from focuspull.dataset.errors import UserError
 from focuspull.render.families import FamilySpec
+from focuspull.render.pool import AssetPool
 from focuspull.render.spec import (
     BlurDomain,
     FileRef,
@@ -37,7 +36,6 @@ from focuspull.render.spec import (
     QualitySpec,
     Unit,
     cycles_problem,
-    dumped_without_defaults,
 )
 
 ModelT = TypeVar("ModelT", bound=Model)
@@ -145,6 +143,7 @@ class CorpusSpec(Model):
         clips_per_shard: Clips in one tar file (the last of a split may have fewer).
         scenes: Scene families to draw from, by weight, with their ranges.
         targets: The bokeh videos of every clip.
+        assets: Files that the families may use.
         strata: Runs of clips with scenes or targets of their own; none, or as many clips as there are in all.
             Their names, and those of the families, become labels of the clips.
     """
@@ -162,6 +161,8 @@ class CorpusSpec(Model):
     scenes: tuple[FamilySpec, ...] = Field(min_length=1)
     targets: tuple[TargetRange, ...] = Field(min_length=1, max_length=MAX_TARGETS)
     strata: tuple[Stratum, ...] = ()
+    assets: AssetPool = AssetPool()
+    later_fields: ClassVar[tuple[str, ...]] = ("strata", "assets")
 
     @property
     def num_clips(self) -> int:
@@ -212,10 +213,6 @@ class CorpusSpec(Model):
                 shards.append(PlannedShard(f"{split}-{number:06d}", split, indices))
             start += count
         return tuple(shards)
-
-    @model_serializer(mode="wrap")
-    def _without_strata(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return dumped_without_defaults(self, dump, ("strata",))
 
     @model_validator(mode="after")
     def _few_targets(self) -> CorpusSpec:

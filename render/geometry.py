@@ -6,7 +6,8 @@ coordinates are discontinuous.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import noise
@@ -16,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from focuspull.dataset.errors import UserError
 from focuspull.render import spec
 from focuspull.render.curves import monotone_cubic
+from focuspull.render.rotations import euler_rotation
 
 SMOOTHING_ANGLE_DEG = 40.0
 """Edges of imported meshes without normals stay sharp above this angle between faces."""
@@ -42,7 +44,7 @@ class Mesh:
         s = np.asarray(scale, np.float64)
         return Mesh(
             (self.vertices * s).astype(np.float32),
-            _normalize(self.normals / s).astype(np.float32),
+            unit_vectors(self.normals / s).astype(np.float32),
             self.uvs,
             self.triangles,
         )
@@ -74,6 +76,12 @@ def make_mesh(shape: spec.Shape, path: Path | None = None) -> Mesh:
             return _blob(shape)
         case spec.Terrain():
             return _terrain(shape)
+        case spec.Tube():
+            return _tube(shape)
+        case spec.Lattice():
+            return _lattice(shape)
+        case spec.Compound():
+            return _join([_placed(part) for part in shape.parts])
         case spec.MeshFile():
             assert path is not None
             return read_mesh(shape, path)
@@ -130,7 +138,7 @@ def card_mesh(alpha: NDArray, height_m: float, cell_px: int = 16) -> Mesh:
 def _sphere(shape: spec.Sphere) -> Mesh:
     directions = _sphere_grid(shape.segments)
     mesh = _grid_mesh(directions * shape.radius_m)
-    return Mesh(mesh.vertices, _normalize(mesh.vertices), mesh.uvs, mesh.triangles)
+    return Mesh(mesh.vertices, unit_vectors(mesh.vertices), mesh.uvs, mesh.triangles)
 
 
 def _sphere_grid(segments: int) -> NDArray:
@@ -156,7 +164,7 @@ def _box(shape: spec.Box, steps: int = 4) -> Mesh:
             direction = np.zeros((slope.size, slope.size, 3))
             direction[..., axis] = sign
             direction[..., u], direction[..., v] = slope[None, :], slope[:, None]
-            direction = _normalize(direction)
+            direction = unit_vectors(direction)
             corner = np.zeros_like(direction)
             corner[..., axis] = sign
             corner[..., u], corner[..., v] = side[None, :], side[:, None]
@@ -200,7 +208,7 @@ def _lathe(shape: spec.Lathe, steps: int = 10) -> Mesh:
     spans = len(shape.profile_m) - 1
     profile = monotone_cubic(np.arange(spans + 1), shape.profile_m, np.linspace(0, spans, spans * steps + 1))
     tangent = np.gradient(profile, axis=0)
-    normal = _normalize(np.stack([tangent[:, 1], -tangent[:, 0]], axis=1))
+    normal = unit_vectors(np.stack([tangent[:, 1], -tangent[:, 0]], axis=1))
     m = shape.segments
     angle = 2 * np.pi * (np.arange(m + 1) % m / m)
 
@@ -228,6 +236,88 @@ def _terrain(shape: spec.Terrain) -> Mesh:
     grid[..., 2] = 2 * shape.amplitude_m * perlin(xy[..., 0], xy[..., 1]).astype(np.float64)
     grid[..., 2] -= grid[..., 2].mean()
     return _with_smooth_normals(_grid_mesh(grid))
+
+
+def _tube(shape: spec.Tube) -> Mesh:
+    """Rings carried along the curve without twisting (parallel transport), with flat ends."""
+    spans = len(shape.points_m) - 1
+    spine = monotone_cubic(
+        np.arange(spans + 1), shape.points_m, np.linspace(0, spans, spans * shape.steps + 1)
+    )
+    tip = shape.radius_m if shape.tip_radius_m is None else shape.tip_radius_m
+    length = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(spine, axis=0), axis=1))])
+    radius = shape.radius_m + (tip - shape.radius_m) * length / max(length[-1], 1e-12)
+    tangent = unit_vectors(np.gradient(spine, axis=0))
+    side = np.cross(tangent[0], np.eye(3)[int(np.argmin(np.abs(tangent[0])))])
+    angle = 2 * np.pi * (np.arange(shape.segments + 1) % shape.segments / shape.segments)
+    rings, normals = [], []
+    for point, forward, r in zip(spine, tangent, radius, strict=True):
+        side = unit_vectors(side - forward * (side @ forward))
+        circle = np.cos(angle)[:, None] * side + np.sin(angle)[:, None] * np.cross(forward, side)
+        rings.append(point + r * circle)
+        normals.append(circle)
+    parts = [_grid_mesh(np.stack(rings), np.stack(normals))]
+    for ring, point, outward, flip in (
+        (rings[0], spine[0], -tangent[0], True),
+        (rings[-1], spine[-1], tangent[-1], False),
+    ):
+        cap = np.stack([ring, np.broadcast_to(point, ring.shape)])
+        parts.append(_grid_mesh(cap, np.broadcast_to(outward, cap.shape).copy(), flip=flip))
+    return _join(parts)
+
+
+def _lattice(shape: spec.Lattice) -> Mesh:
+    width, height = shape.size_m
+    radius = shape.wire_m / 2
+
+    def wire(*points: tuple[float, float, float]) -> Mesh:
+        return _tube(
+            spec.Tube(type="tube", points_m=points, radius_m=radius, segments=shape.segments, steps=1)
+        )
+
+    num_upright = max(2, round(width / shape.pitch_m) + 1)
+    if shape.pattern == "chain":
+        # Zigzags at 45 degrees; neighbours lean against each other, one in front, one behind.
+        half = shape.pitch_m / 2
+        num_columns, num_rows = max(1, round(width / half)), max(2, round(height / half) + 1)
+        wires = []
+        for column in range(num_columns):
+            points = []
+            for row in range(num_rows):
+                right = (row + column) % 2
+                x = -width / 2 + (column + right) * half
+                y = radius if right else -radius
+                points.append((x, y, min(row * half, height)))
+            wires.append(wire(*points))
+        return _join(wires)
+    wires = [wire((x, 0.0, 0.0), (x, 0.0, height)) for x in np.linspace(-width / 2, width / 2, num_upright)]
+    if shape.pattern == "mesh":
+        levels = np.linspace(0.0, height, max(2, round(height / shape.pitch_m) + 1))
+        wires += [wire((-width / 2, shape.wire_m, z), (width / 2, shape.wire_m, z)) for z in levels.tolist()]
+    return _join(wires)
+
+
+def _placed(part: spec.Part) -> Mesh:
+    mesh = make_mesh(part.shape).scaled(part.scale)
+    pose = np.eye(4)
+    pose[:3, :3], pose[:3, 3] = euler_rotation(part.rotation_deg), part.position_m
+    vertices, normals = mesh.moved(pose)
+    return replace(mesh, vertices=vertices, normals=normals)
+
+
+def bent_card(mesh: Mesh, bend_deg: float) -> Mesh:
+    """A card rolled around the vertical: its width becomes an arc of this angle, its sides come to -y."""
+    if bend_deg == 0:
+        return mesh
+    x = mesh.vertices[:, 0].astype(np.float64)
+    width = float(np.ptp(x))
+    radius = width / math.radians(bend_deg)
+    angle = (x - x.mean()) / radius
+    vertices, normals = mesh.vertices.astype(np.float64), mesh.normals.astype(np.float64)
+    vertices[:, 0] = x.mean() + radius * np.sin(angle)
+    vertices[:, 1] -= radius * (1 - np.cos(angle))
+    normals[:, 0], normals[:, 1] = -np.sin(angle), -np.cos(angle)
+    return replace(mesh, vertices=vertices.astype(np.float32), normals=normals.astype(np.float32))
 
 
 def read_mesh(shape: spec.MeshFile, path: Path) -> Mesh:
@@ -264,7 +354,7 @@ def read_mesh(shape: spec.MeshFile, path: Path) -> Mesh:
             raise UserError(f"{name}: is flat, height_m cannot rescale it. Leave height_m out.")
         foot = np.array([(low[0] + high[0]) / 2, (low[1] + high[1]) / 2, low[2]])
         vertices = (vertices - foot) * (shape.height_m / (high[2] - low[2]))
-    arrays = vertices.astype(np.float32), _normalize(normals).astype(np.float32), uvs.astype(np.float32)
+    arrays = vertices.astype(np.float32), unit_vectors(normals).astype(np.float32), uvs.astype(np.float32)
     return Mesh(*arrays, faces.astype(np.int32))
 
 
@@ -287,7 +377,7 @@ def _crease(vertices: NDArray, uvs: NDArray, faces: NDArray) -> tuple[NDArray, N
     flat = np.linalg.norm(normals, axis=1) == 0
     normals[flat] = (0.0, 0.0, 1.0)  # only corners of degenerate triangles
     split = faces.reshape(-1)
-    return vertices[split], uvs[split], _normalize(normals), np.arange(split.size).reshape(-1, 3)
+    return vertices[split], uvs[split], unit_vectors(normals), np.arange(split.size).reshape(-1, 3)
 
 
 def _with_smooth_normals(mesh: Mesh) -> Mesh:
@@ -299,7 +389,7 @@ def _with_smooth_normals(mesh: Mesh) -> Mesh:
     total = np.zeros((merged.max() + 1, 3))
     for corner in range(3):
         np.add.at(total, merged[mesh.triangles[:, corner]], face_normals * area[:, None])
-    return Mesh(mesh.vertices, _normalize(total)[merged].astype(np.float32), mesh.uvs, mesh.triangles)
+    return Mesh(mesh.vertices, unit_vectors(total)[merged].astype(np.float32), mesh.uvs, mesh.triangles)
 
 
 def _face_normals(vertices: NDArray, faces: NDArray) -> tuple[NDArray, NDArray]:
@@ -352,5 +442,6 @@ def _join(meshes: list[Mesh]) -> Mesh:
     )
 
 
-def _normalize(vectors: NDArray) -> NDArray:
+def unit_vectors(vectors: NDArray) -> NDArray:
+    """Vectors made unit length; zero stays zero."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-30)

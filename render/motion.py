@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from focuspull.render import spec
 from focuspull.render.curves import monotone_cubic
+from focuspull.render.rotations import axis_rotation, euler_rotation
 
 
 def camera_pose(camera: spec.CameraSpec, film: spec.FilmSpec, frame: float) -> NDArray[np.float64]:
@@ -32,7 +33,20 @@ def camera_pose(camera: spec.CameraSpec, film: spec.FilmSpec, frame: float) -> N
             toward = aim - position
             position = position + progress * path.distance_m * toward / np.linalg.norm(toward)
         case spec.OrbitPath():
-            position = aim + _axis_rotation((0, 0, 1), path.sweep_deg * progress) @ (position - aim)
+            position = aim + axis_rotation((0, 0, 1), path.sweep_deg * progress) @ (position - aim)
+        case spec.CranePath():
+            position = position + progress * np.asarray(path.offset_m)
+        case spec.PanPath():
+            view = aim - position
+            right = np.cross(view, (0.0, 0.0, 1.0))
+            view = axis_rotation(right, path.tilt_deg * progress) @ view
+            aim = position + axis_rotation((0, 0, 1), path.pan_deg * progress) @ view
+        case spec.TrackPath():
+            knots = np.linspace(0, 1, len(path.positions_m))
+            position, aim = (
+                monotone_cubic(knots, points, [progress])[0]
+                for points in (path.positions_m, path.look_at_points_m)
+            )
     pose = look_at(position, aim)
     if camera.handheld is not None:
         pose = pose @ _shake(camera.handheld, frame / film.fps)
@@ -77,7 +91,7 @@ def object_pose(item: spec.ObjectSpec, time_s: float) -> NDArray[np.float64]:
             case spec.Linear():
                 offset = offset + time_s * np.asarray(motion.velocity_m_s)
             case spec.Spin():
-                rotation = _axis_rotation(motion.axis, motion.rate_deg_s * time_s) @ rotation
+                rotation = axis_rotation(motion.axis, motion.rate_deg_s * time_s) @ rotation
             case spec.Sway():
                 wave = math.sin(2 * math.pi * (motion.frequency_hz * time_s + motion.phase))
                 offset = offset + wave * np.asarray(motion.amplitude_m)
@@ -86,21 +100,35 @@ def object_pose(item: spec.ObjectSpec, time_s: float) -> NDArray[np.float64]:
                 if motion.rotations_deg is not None:
                     turn = monotone_cubic(motion.times_s, motion.rotations_deg, [time_s])[0]
                     rotation = euler_rotation(turn) @ rotation
+            case spec.Baked():
+                moved, turned = _baked(motion, time_s)
+                offset, rotation = offset + moved, turned @ rotation
     pose = np.eye(4)
     pose[:3, :3], pose[:3, 3] = rotation, offset
     return pose
 
 
-def euler_rotation(degrees: ArrayLike) -> NDArray[np.float64]:
-    """Rotation about x, then y, then z."""
-    x, y, z = np.asarray(degrees, np.float64)
-    return _axis_rotation((0, 0, 1), z) @ _axis_rotation((0, 1, 0), y) @ _axis_rotation((1, 0, 0), x)
+def rest_pose(item: spec.ObjectSpec) -> NDArray[np.float64]:
+    """Object to world without its motion."""
+    pose = np.eye(4)
+    pose[:3, :3], pose[:3, 3] = euler_rotation(item.rotation_deg), item.position_m
+    return pose
 
 
-def _axis_rotation(axis: ArrayLike, degrees: float) -> NDArray[np.float64]:
-    """Rodrigues' rotation."""
-    a = np.asarray(axis, np.float64)
-    a = a / np.linalg.norm(a)
-    cross = np.array([[0, -a[2], a[1]], [a[2], 0, -a[0]], [-a[1], a[0], 0]])
-    angle = math.radians(degrees)
-    return np.eye(3) + math.sin(angle) * cross + (1 - math.cos(angle)) * cross @ cross
+def _baked(motion: spec.Baked, time_s: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Offset and rotation between two samples; turns by normalised interpolation along the shorter arc."""
+    at = min(max(time_s * motion.rate_hz, 0.0), len(motion.positions_m) - 1.0)
+    i = min(int(at), len(motion.positions_m) - 2)
+    part = at - i
+    before, after = (np.asarray(motion.positions_m[n], np.float64) for n in (i, i + 1))
+    first, second = (np.asarray(motion.quaternions[n], np.float64) for n in (i, i + 1))
+    turn = (1 - part) * first + part * (second if first @ second >= 0 else -second)
+    w, x, y, z = turn / np.linalg.norm(turn)
+    rotation = np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+        ]
+    )
+    return (1 - part) * before + part * after, rotation

@@ -26,7 +26,7 @@ def randomize(corpus: CorpusSpec, index: int) -> SceneSpec:
     scenes = corpus.scenes_of(index)
     weights = np.array([family.weight for family in scenes])
     family = scenes[int(choose.choice(len(weights), p=weights / weights.sum()))]
-    world = random_world(family, world_rng)
+    world = random_world(family, world_rng, corpus.assets)
     targets: list[TargetSpec] = []
     for ranges in corpus.targets_of(index):
         target = _target(ranges, world, corpus.film.num_frames, target_rng)

@@ -14,242 +14,40 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-    model_validator,
+from pydantic import Field, model_validator
+
+from focuspull.render.records import Color as Color
+from focuspull.render.records import (
+    FileRef,
+    Light3,
+    Model,
+    NonNegative,
+    Positive,
+    Unit,
+    Vec3,
 )
-
-Unit = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive = Annotated[float, Field(gt=0.0)]
-NonNegative = Annotated[float, Field(ge=0.0)]
-Vec2 = tuple[float, float]
-Vec3 = tuple[float, float, float]
-Color = tuple[Unit, Unit, Unit]
-Light3 = tuple[NonNegative, NonNegative, NonNegative]
-
-
-class Model(BaseModel):
-    """Frozen, closed record: an unknown key or a non-finite number is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-def dumped_without_defaults(
-    record: Model, dump: SerializerFunctionWrapHandler, names: Iterable[str]
-) -> dict[str, Any]:
-    """The fields of a record without those of ``names`` that are at their default.
-
-    For optional fields of records that are hashed: who does not use them keeps the JSON, and so the hash,
-    that there was before they existed.
-    """
-    fields: dict[str, Any] = dump(record)
-    kinds = type(record).model_fields
-    omitted = {
-        name for name in names if getattr(record, name) == kinds[name].get_default(call_default_factory=True)
-    }
-    return {name: value for name, value in fields.items() if name not in omitted}
-
-
-class FileRef(Model):
-    """A file by content. YAML may give just the name, relative to the spec's folder.
-
-    ``bpy:PATH`` names a file inside the installed bpy wheel, e.g. ``bpy:studiolights/world/forest.exr``.
-    """
-
-    name: str
-    sha256: str = Field(default="", pattern="^([0-9a-f]{64})?$")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_name(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
-
-
-class ImageSequence(Model):
-    """Frames of an animated card; ``pattern`` is a glob (``walk/*.png``), sorted by name.
-
-    Frame t of the clip shows ``frames[t % len(frames)]``.
-    """
-
-    pattern: str
-    frames: tuple[FileRef, ...] = ()
-
-
-# --- Textures and materials ---------------------------------------------------------------------
-
-
-class ImageTexture(Model):
-    """An 8-bit sRGB image (or a float linear one), bilinear, repeated ``tiles`` times in u and v."""
-
-    type: Literal["image"]
-    file: FileRef
-    tiles: tuple[Positive, Positive] = (1.0, 1.0)
-
-
-class ProceduralTexture(Model):
-    """A pattern between two colours, baked once per clip so that both renderers see the same texels.
-
-    ``perlin``: fractal noise. ``marble``: noise-warped bands. ``wood``: noise-warped rings.
-    ``checker`` and ``bricks``: ``cells`` per tile with slightly uneven tints. All tile
-    seamlessly, a checker with an even number of cells.
-    """
-
-    type: Literal["perlin", "marble", "wood", "checker", "bricks"]
-    color_a: Color
-    color_b: Color
-    cells: int = Field(default=8, ge=1, le=256)
-    octaves: int = Field(default=5, ge=1, le=10)
-    resolution: int = Field(default=512, ge=16, le=4096)
-    seed: int = Field(default=0, ge=0, lt=256)
-    tiles: tuple[Positive, Positive] = (1.0, 1.0)
-
-
-Texture = Annotated[ImageTexture | ProceduralTexture, Field(discriminator="type")]
-
-
-class MaterialSpec(Model):
-    """Lobes that Cycles and Mitsuba share exactly (see `focuspull.render.backends`).
-
-    Opaque: ``(1-m) * mix(Lambert(base), GGX(1), Fresnel(ior)) + m * GGX(base)``, the Fresnel term of the
-    view direction; GGX has single scattering, height-correlated masking and ``alpha = roughness**2``.
-    Glass: GGX dielectric interface (smooth at roughness 0), both lobes tinted by ``base_color``.
-    ``transmission`` mixes opaque to glass. An emitting material (radiance ``emission``,
-    W/m2/sr per channel, front side only) reflects nothing.
-    """
-
-    base_color: Color | Texture = (0.8, 0.8, 0.8)
-    roughness: Unit | Texture = 0.5
-    metallic: Unit = 0.0
-    transmission: Unit = 0.0
-    ior: float = Field(default=1.5, ge=1.01, le=3.0)
-    emission: Light3 = (0.0, 0.0, 0.0)
-
-
-# --- Shapes -------------------------------------------------------------------------------------
-
-
-class Sphere(Model):
-    """Latitude-longitude sphere around the origin."""
-
-    type: Literal["sphere"]
-    radius_m: Positive = 0.5
-    segments: int = Field(default=64, ge=8, le=512)
-
-
-class Box(Model):
-    """Axis-aligned box around the origin, edges rounded by ``bevel_m``."""
-
-    type: Literal["box"]
-    size_m: tuple[Positive, Positive, Positive] = (1.0, 1.0, 1.0)
-    bevel_m: NonNegative = 0.0
-
-
-class Plane(Model):
-    """Rectangle in the xy plane, facing +z."""
-
-    type: Literal["plane"]
-    size_m: tuple[Positive, Positive] = (1.0, 1.0)
-
-
-class Cylinder(Model):
-    """Closed cylinder, or cone with ``top_radius_m``, along z, standing on z = 0."""
-
-    type: Literal["cylinder"]
-    radius_m: Positive = 0.5
-    top_radius_m: NonNegative | None = None
-    height_m: Positive = 1.0
-    segments: int = Field(default=64, ge=8, le=512)
-
-
-class Torus(Model):
-    """Torus in the xy plane around the origin."""
-
-    type: Literal["torus"]
-    major_radius_m: Positive = 0.5
-    minor_radius_m: Positive = 0.15
-    segments: int = Field(default=96, ge=8, le=512)
-
-
-class Lathe(Model):
-    """Surface of revolution around z through smooth (radius, z) ``profile_m`` points: a vase, a bowl."""
-
-    type: Literal["lathe"]
-    profile_m: tuple[tuple[NonNegative, float], ...] = Field(min_length=2)
-    segments: int = Field(default=96, ge=8, le=512)
-
-
-class Blob(Model):
-    """Sphere displaced by Perlin noise: pebbles, fruit, rocks."""
-
-    type: Literal["blob"]
-    radius_m: Positive = 0.5
-    amplitude: Annotated[float, Field(ge=0.0, le=0.9)] = 0.2
-    frequency: Positive = 1.5
-    seed: int = Field(default=0, ge=0, lt=256)
-    segments: int = Field(default=96, ge=8, le=512)
-
-
-class Terrain(Model):
-    """Height field over the xy plane from Perlin noise, zero mean."""
-
-    type: Literal["terrain"]
-    size_m: tuple[Positive, Positive] = (10.0, 10.0)
-    amplitude_m: NonNegative = 0.3
-    frequency_per_m: Positive = 0.3
-    seed: int = Field(default=0, ge=0, lt=256)
-    resolution: int = Field(default=96, ge=2, le=1024)
-
-
-class MeshFile(Model):
-    """Triangles of an OBJ or GLB file (colours and textures of the file are not read).
-
-    ``height_m`` rescales the mesh to that height and stands it on z = 0, centred in x and y; ``None``
-    keeps the file's own units and origin. ``y_up`` turns the usual OBJ/glTF axes to Z up.
-    """
-
-    type: Literal["mesh"]
-    file: FileRef
-    height_m: Positive | None = None
-    y_up: bool = True
-
-
-class Card(Model):
-    """Alpha cut-out: an RGBA image, or a sequence, on a plane standing on z = 0 and facing -y.
-
-    The image gives base colour and opacity; the other material fields apply. Width follows the image.
-
-    ``unlit``: the image is light instead, ``radiance`` where it is white (above that in a float image), from
-    the front only and dimmed by its opacity; nothing is reflected, so there is no material. Such a card
-    shines on lit objects.
-    """
-
-    type: Literal["card"]
-    image: FileRef | None = None
-    sequence: ImageSequence | None = None
-    height_m: Positive = 1.0
-    unlit: bool = False
-    radiance: Light3 = (1.0, 1.0, 1.0)
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Card:
-        if (self.image is None) == (self.sequence is None):
-            raise ValueError("a card needs exactly one of 'image' and 'sequence'")
-        if self.radiance != (1.0, 1.0, 1.0) and not self.unlit:
-            raise ValueError("radiance is for unlit cards: set unlit, or take radiance away")
-        return self
-
-
-Shape = Annotated[
-    Sphere | Box | Plane | Cylinder | Torus | Lathe | Blob | Terrain | MeshFile | Card,
-    Field(discriminator="type"),
-]
-
+from focuspull.render.records import ImageSequence as ImageSequence
+from focuspull.render.records import Vec2 as Vec2
+from focuspull.render.shapes import Blob as Blob
+from focuspull.render.shapes import Box as Box
+from focuspull.render.shapes import Card, MaterialSpec, Shape
+from focuspull.render.shapes import Compound as Compound
+from focuspull.render.shapes import Cylinder as Cylinder
+from focuspull.render.shapes import ImageTexture as ImageTexture
+from focuspull.render.shapes import Lathe as Lathe
+from focuspull.render.shapes import Lattice as Lattice
+from focuspull.render.shapes import MeshFile as MeshFile
+from focuspull.render.shapes import Part as Part
+from focuspull.render.shapes import PlainShape as PlainShape
+from focuspull.render.shapes import Plane as Plane
+from focuspull.render.shapes import ProceduralTexture as ProceduralTexture
+from focuspull.render.shapes import Sphere as Sphere
+from focuspull.render.shapes import Terrain as Terrain
+from focuspull.render.shapes import Texture as Texture
+from focuspull.render.shapes import Torus as Torus
+from focuspull.render.shapes import Tube as Tube
 
 # --- Motion, objects, lights --------------------------------------------------------------------
 
@@ -302,11 +100,90 @@ class Keys(Model):
         return self
 
 
-Motion = Annotated[Linear | Spin | Sway | Keys, Field(discriminator="type")]
+class Baked(Model):
+    """Poses that were computed, such as by a physics engine: offset and turn against the rest pose.
+
+    Sample i is at ``i / rate_hz`` seconds; in between, offsets are interpolated linearly and turns along the
+    shorter arc; outside, the first and last hold. Quaternions are (w, x, y, z).
+    """
+
+    type: Literal["baked"]
+    rate_hz: Positive
+    positions_m: tuple[Vec3, ...] = Field(min_length=2)
+    quaternions: tuple[tuple[float, float, float, float], ...]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Baked:
+        if len(self.quaternions) != len(self.positions_m):
+            raise ValueError(f"quaternions need {len(self.positions_m)} entries, one per position")
+        if any(abs(math.hypot(*q) - 1) > 1e-3 for q in self.quaternions):
+            raise ValueError("quaternions must have length 1")
+        return self
+
+
+Motion = Annotated[Linear | Spin | Sway | Keys | Baked, Field(discriminator="type")]
+
+
+class Wind(Model):
+    """Bending of a thing that stands on z = 0, the more the higher: grass, plants, trees.
+
+    A point at height z moves along ``direction_deg`` (0 is +x, 90 is +y, in the world) by
+    ``amplitude_m * (z / height_m)**stiffness * (0.6 + 0.4 * wave)``; the wave has two incommensurate
+    frequencies, ``frequency_hz`` and 2.3 times that, and travels with 1 / ``wavelength_m``.
+    """
+
+    type: Literal["wind"]
+    amplitude_m: NonNegative
+    height_m: Positive
+    frequency_hz: Positive = 0.5
+    direction_deg: float = 0.0
+    wavelength_m: Positive = 2.0
+    stiffness: float = Field(default=2.0, ge=1.0, le=6.0)
+    phase: Unit = 0.0
+
+
+class Ripple(Model):
+    """Waves that travel over a surface along its normals: flags, cloth, water.
+
+    The height is ``amplitude_m * sin(2 pi (p . u / wavelength_m - frequency_hz t + phase))`` with u the unit
+    vector ``direction`` in the thing's own frame. ``fixed_m`` of the way along u from the thing's edge
+    stay still, as at a flag's pole.
+    """
+
+    type: Literal["ripple"]
+    amplitude_m: NonNegative
+    wavelength_m: Positive
+    frequency_hz: Positive = 1.0
+    direction: Vec3 = (1.0, 0.0, 0.0)
+    fixed_m: NonNegative = 0.0
+    phase: Unit = 0.0
+
+    @model_validator(mode="after")
+    def _has_direction(self) -> Ripple:
+        if not any(self.direction):
+            raise ValueError("direction must not be zero")
+        return self
+
+
+class VertexFile(Model):
+    """Vertex positions over time of a `MeshFile`: a walk, an idling figure, anything that was simulated.
+
+    ``file`` is an ``.npy`` of ``[F, V, 3]`` float16 or float32, in the units, axes and vertex order of the
+    mesh file; sample i is at ``i / rate_hz``, linear in between. ``loop`` starts again after the last.
+    """
+
+    type: Literal["vertices"]
+    file: FileRef
+    rate_hz: Positive
+    loop: bool = True
+    start_s: float = 0.0
+
+
+Deform = Annotated[Wind | Ripple | VertexFile, Field(discriminator="type")]
 
 
 class ObjectSpec(Model):
-    """One instance: shape, material, rest pose and rigid motion.
+    """One instance: shape, material, rest pose, rigid motion, and how it deforms in its own frame.
 
     ``role`` lets a corpus ask for focus on, say, a ``subject`` without knowing the objects' names.
     """
@@ -319,11 +196,17 @@ class ObjectSpec(Model):
     rotation_deg: Vec3 = (0.0, 0.0, 0.0)
     scale: tuple[Positive, Positive, Positive] = (1.0, 1.0, 1.0)
     motion: tuple[Motion, ...] = ()
+    deform: Deform | None = None
+    later_fields: ClassVar[tuple[str, ...]] = ("deform",)
 
     @model_validator(mode="after")
     def _cards_shine_by_their_image(self) -> ObjectSpec:
+        if isinstance(self.deform, VertexFile) and not isinstance(self.shape, MeshFile):
+            raise ValueError("deform: vertices of a file are for a shape of type mesh. Use wind or ripple.")
         if not isinstance(self.shape, Card):
             return self
+        if self.shape.unlit and (self.deform is not None or self.shape.bend_deg):
+            raise ValueError("an unlit card is flat: take deform and bend_deg away")
         if self.shape.unlit and self.material != MaterialSpec():
             raise ValueError("an unlit card has no material: take the material or 'unlit' away")
         if max(self.material.emission) > 0:
@@ -450,16 +333,71 @@ class OrbitPath(Model):
     sweep_deg: float
 
 
-CameraPath = Annotated[StaticPath | DollyPath | PushInPath | OrbitPath, Field(discriminator="type")]
+class PanPath(Model):
+    """The camera stays and turns over the clip: ``pan_deg`` to the left, ``tilt_deg`` upwards."""
+
+    type: Literal["pan"]
+    position_m: Vec3
+    look_at_m: Vec3
+    pan_deg: float = Field(default=0.0, ge=-180.0, le=180.0)
+    tilt_deg: float = Field(default=0.0, ge=-80.0, le=80.0)
+
+
+class CranePath(Model):
+    """The camera moves by ``offset_m`` over the clip and keeps looking at its aim."""
+
+    type: Literal["crane"]
+    position_m: Vec3
+    look_at_m: Vec3
+    offset_m: Vec3
+
+
+class TrackPath(Model):
+    """The camera goes smoothly through ``positions_m``, even in time, and looks at the points beside them.
+
+    ``position_m`` and ``look_at_m`` are the first ones.
+    """
+
+    type: Literal["track"]
+    positions_m: tuple[Vec3, ...] = Field(min_length=2)
+    look_at_points_m: tuple[Vec3, ...]
+
+    @property
+    def position_m(self) -> Vec3:
+        """Where the camera is at first."""
+        return self.positions_m[0]
+
+    @property
+    def look_at_m(self) -> Vec3:
+        """What it looks at, at first."""
+        return self.look_at_points_m[0]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TrackPath:
+        if len(self.look_at_points_m) != len(self.positions_m):
+            raise ValueError(f"look_at_points_m needs {len(self.positions_m)} entries, one per position")
+        return self
+
+
+CameraPath = Annotated[
+    StaticPath | DollyPath | PushInPath | OrbitPath | PanPath | CranePath | TrackPath,
+    Field(discriminator="type"),
+]
 
 
 class Handheld(Model):
-    """Smooth Perlin shake on top of a path; amplitudes are about the largest excursion."""
+    """Smooth shake on top of a path; amplitudes are about the largest excursion.
+
+    ``spectrum`` ``perlin``: three octaves of noise from ``frequency_hz`` on. ``measured``: the spectrum of
+    hand-held footage, see `focuspull.render.motion`.
+    """
 
     translation_m: NonNegative = 0.01
     rotation_deg: NonNegative = 0.4
     frequency_hz: Positive = 0.8
     seed: int = Field(default=0, ge=0, lt=256)
+    spectrum: Literal["perlin", "measured"] = "perlin"
+    later_fields: ClassVar[tuple[str, ...]] = ("spectrum",)
 
 
 class CameraSpec(Model):
@@ -705,10 +643,7 @@ class SceneSpec(Model):
     world: World
     targets: tuple[TargetSpec, ...] = Field(min_length=1, max_length=64)
     labels: dict[str, str] = Field(default_factory=dict)
-
-    @model_serializer(mode="wrap")
-    def _without_empty_labels(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return dumped_without_defaults(self, dump, ("labels",))
+    later_fields: ClassVar[tuple[str, ...]] = ("labels",)
 
     @model_validator(mode="after")
     def _targets_fit(self) -> SceneSpec:

@@ -41,24 +41,43 @@ def read_image(path: Path, name: str) -> Pixels:
     Raises:
         UserError: If the file cannot be decoded or has values that are not finite.
     """
-    encoded = np.fromfile(path, np.uint8)
-    image = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED) if encoded.size else None
-    if image is None:
-        raise UserError(f"{name}: cannot be read as an image. Give a PNG, JPEG, WebP, TIFF, EXR or HDR file.")
-    if image.ndim == 2:
-        image = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
-    else:
-        image = cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA if image.shape[2] == 4 else cv2.COLOR_BGR2RGB)
+    image = _decoded(path, name)
     if np.issubdtype(image.dtype, np.integer):
-        unit = image.astype(np.float32) / (255 if image.dtype == np.uint8 else 65535)
-        color = srgb_to_linear(unit[..., :3])
-        image = np.concatenate([color, unit[..., 3:]], axis=2)
+        unit = _unit(image)
+        image = np.concatenate([srgb_to_linear(unit[..., :3]), unit[..., 3:]], axis=2)
     image = image.astype(np.float32)
     if not np.isfinite(image).all():
         raise UserError(
             f"{name}: has pixels that are not finite. Save the image again without NaN and infinity."
         )
     return np.maximum(image, 0.0)
+
+
+def read_values(path: Path, name: str) -> Pixels:
+    """Reads an image file whose values are no colours, such as normals, as float32 ``[H, W, 3 or 4]``.
+
+    8- and 16-bit values are divided by their largest; floats stay.
+
+    Raises:
+        UserError: If the file cannot be decoded.
+    """
+    image = _decoded(path, name)
+    return _unit(image) if np.issubdtype(image.dtype, np.integer) else image.astype(np.float32)
+
+
+def _decoded(path: Path, name: str) -> NDArray:
+    """``[H, W, 3 or 4]`` of the file's own type; grey becomes RGB."""
+    encoded = np.fromfile(path, np.uint8)
+    image = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED) if encoded.size else None
+    if image is None:
+        raise UserError(f"{name}: cannot be read as an image. Give a PNG, JPEG, WebP, TIFF, EXR or HDR file.")
+    if image.ndim == 2:
+        return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
+    return cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA if image.shape[2] == 4 else cv2.COLOR_BGR2RGB)
+
+
+def _unit(image: NDArray) -> Pixels:
+    return image.astype(np.float32) / (255 if image.dtype == np.uint8 else 65535)
 
 
 def bake(texture: ProceduralTexture) -> Pixels:

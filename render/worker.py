@@ -426,7 +426,7 @@ def clip_meta(built: Built, frames: Frames, *, key: str, split: str, renderer: R
                 for pose in frames.camera_to_world.tolist()
             ),
         ),
-        instances={item.name: item.instance for item in built.items if item.instance != SKY_ID},
+        instances={item.owner: item.instance for item in built.items if item.instance != SKY_ID},
         renderer=renderer,
         sampling=_sampling(frames),
     )

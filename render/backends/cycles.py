@@ -22,6 +22,7 @@ from focuspull.dataset import optics
 from focuspull.dataset.errors import UserError
 from focuspull.render.build import MAX_TRANSPARENT_HITS, MIN_ALPHA, Built, Item, Surface
 from focuspull.render.frames import Aperture, Image, Method, View, shutter_times, split_samples
+from focuspull.render.geometry import Mesh
 from focuspull.render.spec import cycles_problem
 from focuspull.render.textures import TextureMap
 
@@ -147,6 +148,8 @@ class CyclesSession:
         for item in self._built.items:
             if item.moves:
                 self._objects[item.name].matrix_world = Matrix(item.pose(time).tolist())
+            if item.form is not None:
+                _set_form(self._objects[item.name].data, item.form(time))
             if len(item.surfaces) > 1 and frame != self._shown_frame:
                 materials = self._objects[item.name].data.materials
                 old, materials[0] = materials[0], self._material(item.surface(frame), item.name)
@@ -338,14 +341,15 @@ class CyclesSession:
                 shader = nodes.sum(shader, self._see_through(nodes, surface.opacity, name))
             nodes.output("ShaderNodeOutputMaterial", shader)
             return material
+        bumps = self._bumps(nodes, surface, name)
         color = self._value(nodes, surface.base_color, f"{name}-color")
         roughness = self._value(nodes, _clamped(surface.roughness), f"{name}-roughness")
         shader = None
         if surface.transmission < 1:
-            shader = self._opaque(nodes, surface, color, roughness)
+            shader = self._opaque(nodes, surface, color, roughness, bumps)
         if surface.transmission > 0:
             smooth = surface.roughness == 0
-            glass = nodes.add("ShaderNodeBsdfGlass", IOR=surface.ior, Color=color)
+            glass = nodes.add("ShaderNodeBsdfGlass", IOR=surface.ior, Color=color, **bumps)
             glass.distribution = "GGX"
             nodes.set(glass.inputs["Roughness"], 0.0 if smooth else roughness)
             shader = glass if shader is None else nodes.mix(surface.transmission, shader, glass)
@@ -371,9 +375,20 @@ class CyclesSession:
         black = nodes.add("ShaderNodeEmission", Color=(0.0, 0.0, 0.0, 1.0), Strength=0.0)
         return nodes.mix(self._opacity(nodes, opacity, name), nodes.add("ShaderNodeBsdfTransparent"), black)
 
-    def _opaque(self, nodes: _Nodes, surface: Surface, color: Any, roughness: Any) -> Any:
+    def _bumps(self, nodes: _Nodes, surface: Surface, name: str) -> dict[str, Any]:
+        """The input that bends a shader's normals by an image; none without one."""
+        if surface.normals is None:
+            return {}
+        node = nodes.add("ShaderNodeNormalMap")
+        node.space = "TANGENT"
+        nodes.set(node.inputs["Color"], self._value(nodes, surface.normals, f"{name}-normals"))
+        return {"Normal": node.outputs["Normal"]}
+
+    def _opaque(
+        self, nodes: _Nodes, surface: Surface, color: Any, roughness: Any, bumps: dict[str, Any]
+    ) -> Any:
         def glossy(tint: Any) -> Any:
-            node = nodes.add("ShaderNodeBsdfAnisotropic", Color=tint, Roughness=roughness)
+            node = nodes.add("ShaderNodeBsdfAnisotropic", Color=tint, Roughness=roughness, **bumps)
             node.distribution = "GGX"
             return node
 
@@ -383,8 +398,8 @@ class CyclesSession:
         # Fresnel inverts the index on back faces; ours is the same on both sides, so invert it there first.
         facing = nodes.add("ShaderNodeNewGeometry").outputs["Backfacing"]
         index = nodes.add("ShaderNodeMix", Factor=facing, A=surface.ior, B=1 / surface.ior)
-        fresnel = nodes.add("ShaderNodeFresnel", IOR=index.outputs["Result"])
-        diffuse = nodes.add("ShaderNodeBsdfDiffuse", Color=color, Roughness=0.0)
+        fresnel = nodes.add("ShaderNodeFresnel", IOR=index.outputs["Result"], **bumps)
+        diffuse = nodes.add("ShaderNodeBsdfDiffuse", Color=color, Roughness=0.0, **bumps)
         dielectric = nodes.mix(fresnel.outputs["Fac"], diffuse, glossy((1.0, 1.0, 1.0)))
         return dielectric if surface.metallic == 0 else nodes.mix(surface.metallic, dielectric, metal)
 
@@ -400,6 +415,14 @@ class CyclesSession:
         nodes.link(nodes.add("ShaderNodeTexCoord").outputs["UV"], mapping.inputs["Vector"])
         nodes.link(mapping.outputs["Vector"], texture.inputs["Vector"])
         return texture.outputs["Color"]
+
+
+def _set_form(mesh: Any, form: Mesh) -> None:
+    """Moves the vertices of a mesh, and its normals with them."""
+    mesh.vertices.foreach_set("co", form.vertices.ravel())
+    mesh.update()
+    mesh.normals_split_custom_set_from_vertices(form.normals.tolist())
+    mesh.update_tag()
 
 
 def _clamped(roughness: float | TextureMap) -> float | TextureMap:

@@ -371,7 +371,7 @@ class MitsubaSession:
             return
         moving = [item for item in self._built.items if item.moves]
         for item in moving:
-            vertices, normals = item.mesh.moved(item.pose(time))
+            vertices, normals = item.placed(time)
             self._params[f"{_shape_id(item)}.vertex_positions"] = vertices.ravel()
             self._params[f"{_shape_id(item)}.vertex_normals"] = normals.ravel()
         if moving:
@@ -450,7 +450,7 @@ def _emitter_weights(built: Built) -> dict[str, float]:
     strength = {}
     for item in built.items:
         if item.surfaces[0].emits:
-            vertices, _ = item.mesh.moved(item.pose(0.0))
+            vertices, _ = item.placed(0.0)
             a, b, c = (vertices[item.mesh.triangles[:, i]].astype(np.float64) for i in range(3))
             area = 0.5 * np.linalg.norm(np.cross(b - a, c - a), axis=1).sum()
             distance = np.linalg.norm(vertices.mean(axis=0) - aim)
@@ -505,8 +505,8 @@ def _shape_id(item: Item) -> str:
 def _shape(mi: Any, item: Item, frame: int, folder: Path) -> dict[str, Any]:
     surface = item.surface(frame)
     stem = folder / item.name
-    pose = item.pose(float(frame))
     if item.is_area_light:
+        pose = item.pose(float(frame))
         # Sampling points of a mesh costs an eighth of the whole path.
         to_world = pose @ np.diag([*item.mesh.vertices.max(axis=0)[:2], 1.0, 1.0])
         shape: dict[str, Any] = {
@@ -514,7 +514,7 @@ def _shape(mi: Any, item: Item, frame: int, folder: Path) -> dict[str, Any]:
             "to_world": mi.ScalarTransform4f(to_world.tolist()),
         }
     else:
-        shape = {"type": "ply", "filename": _write_ply(item, pose, stem)}
+        shape = {"type": "ply", "filename": _write_ply(item, frame, stem)}
     if surface.emits:
         # Black is a number here: sampling by a texture without any light is an error.
         light = surface.emission if surface.mean_emission > 0 else (0.0, 0.0, 0.0)
@@ -522,7 +522,8 @@ def _shape(mi: Any, item: Item, frame: int, folder: Path) -> dict[str, Any]:
         shape["emitter"] = {"type": "area", "radiance": radiance}
         shape["bsdf"] = _cut_out(mi, surface, stem, {"type": "diffuse", "reflectance": _rgb((0.0, 0.0, 0.0))})
     else:
-        shape["bsdf"] = _cut_out(mi, surface, stem, _bsdf(mi, surface, stem))
+        bsdf = _bumpy(mi, surface, stem, _bsdf(mi, surface, stem))
+        shape["bsdf"] = _cut_out(mi, surface, stem, bsdf)
     return shape
 
 
@@ -532,6 +533,14 @@ def _cut_out(mi: Any, surface: Surface, stem: Path, bsdf: dict[str, Any]) -> dic
         return bsdf
     opacity = _texture(mi, surface.opacity, stem.with_name(f"{stem.name}-opacity.pfm"))
     return {"type": "mask", "opacity": opacity, "bsdf": bsdf}
+
+
+def _bumpy(mi: Any, surface: Surface, stem: Path, bsdf: dict[str, Any]) -> dict[str, Any]:
+    """A material whose normals an image bends."""
+    if surface.normals is None:
+        return bsdf
+    image = _texture(mi, surface.normals, stem.with_name(f"{stem.name}-normals.pfm"))
+    return {"type": "normalmap", "normalmap": image, "bsdf": bsdf}
 
 
 def _bsdf(mi: Any, surface: Surface, stem: Path) -> dict[str, Any]:
@@ -597,9 +606,9 @@ def _write_pfm(pixels: NDArray[np.float32], path: Path) -> str:
     return str(path)
 
 
-def _write_ply(item: Item, pose: Pose, stem: Path) -> str:
+def _write_ply(item: Item, frame: int, stem: Path) -> str:
     """Binary PLY in world space with normals and texture coordinates."""
-    vertices, normals = item.mesh.moved(pose)
+    vertices, normals = item.placed(float(frame))
     header = "\n".join(
         [
             "ply",

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from focuspull.render.families.night import NightRanges, random_night
 from focuspull.render.families.tabletop import TabletopRanges, random_tabletop
+from focuspull.render.pool import AssetPool
 from focuspull.render.spec import Model, World
 
 
@@ -28,8 +29,14 @@ FamilySpec = Annotated[TabletopRanges | NightRanges | GivenWorld, Field(discrimi
 FAMILIES = ("tabletop", "night", "world")
 
 
-def random_world(family: FamilySpec, rng: np.random.Generator) -> World:
-    """A world drawn from a family."""
+def random_world(family: FamilySpec, rng: np.random.Generator, assets: AssetPool) -> World:
+    """A world drawn from a family.
+
+    Args:
+        family: Its ranges.
+        rng: Source of all that is drawn.
+        assets: Files that it may use.
+    """
     match family:
         case TabletopRanges():
             return random_tabletop(rng, family)

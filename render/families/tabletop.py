@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field
 
 from focuspull.render.families import props
 from focuspull.render.families.layout import (
@@ -33,7 +33,6 @@ from focuspull.render.spec import (
     Spin,
     Torus,
     World,
-    dumped_without_defaults,
 )
 
 TABLE_TOP_M = 0.04
@@ -68,10 +67,7 @@ class TabletopRanges(FamilyRanges):
     spinning: Annotated[float, Field(ge=0, le=1)] = 0.3
     camera_reach_m: tuple[float, float] = (0.08, 0.16)
     focal_length_mm: tuple[FocalLength, FocalLength] = (40, 55)
-
-    @model_serializer(mode="wrap")
-    def _without_options(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return dumped_without_defaults(self, dump, ("stems", "clear", "spin_deg_s", "spinning"))
+    later_fields: ClassVar[tuple[str, ...]] = ("stems", "clear", "spin_deg_s", "spinning")
 
 
 def random_tabletop(rng: np.random.Generator, ranges: TabletopRanges) -> World:

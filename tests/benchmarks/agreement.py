@@ -204,6 +204,38 @@ GLOWS = tuple(
     _glow((x, y, z), f"glow-{i}")
     for i, (x, y, z) in enumerate([(-1.6, -2.6, 0.5), (1.2, 3.2, 1.2), (0.2, 4.5, 0.8)])
 )
+
+
+def bumps() -> NDArray[np.uint8]:
+    """Gentle round bumps as tangent-space normals, green upwards."""
+    v, u = np.mgrid[0:64, 0:64] / 64 * 2 * np.pi
+    slope = np.stack([-0.35 * np.cos(3 * u), 0.35 * np.cos(2 * v), np.ones_like(u)], axis=2)
+    return np.rint(255 * (0.5 + 0.5 * slope / np.linalg.norm(slope, axis=2, keepdims=True))).astype(np.uint8)
+
+
+DEFORMED = (
+    {
+        "name": "reed",
+        "shape": {
+            "type": "tube",
+            "points_m": ((0, 0, 0), (0, 0, 1.4)),
+            "radius_m": 0.06,
+            "steps": 32,
+            "tip_radius_m": 0.02,
+        },
+        "material": {"base_color": (0.3, 0.6, 0.2), **MATT},
+        "position_m": (-0.5, -2.6, 0.0),
+        "deform": {"type": "wind", "amplitude_m": 0.4, "height_m": 1.4, "frequency_hz": 1.5},
+    },
+    {
+        "name": "flag",
+        "shape": {"type": "terrain", "size_m": (1.2, 0.8), "amplitude_m": 0.0, "resolution": 48},
+        "material": {"base_color": (0.7, 0.2, 0.2), **MATT},
+        "position_m": (0.9, -2.2, 1.0),
+        "rotation_deg": (90.0, 0.0, 0.0),
+        "deform": {"type": "ripple", "amplitude_m": 0.08, "wavelength_m": 0.6, "fixed_m": 0.2},
+    },
+)
 MOTIONS = (
     ({"type": "linear", "velocity_m_s": (0.8, 0.0, 0.0)},),
     ({"type": "spin", "rate_deg_s": 200.0, "axis": (0.2, 0.1, 1.0)},),
@@ -320,6 +352,21 @@ CASES: dict[str, Case] = {
     ),
     "emitters, squeeze 1.8": Case(
         lambda _: {"materials": _rough(0.4), "more": GLOWS, "lens": {"squeeze": 1.8}}
+    ),
+    "normal map": Case(
+        lambda files: {
+            "materials": _rough(
+                0.3, 0.8, normal_map={"type": "image", "file": files.add("bumps.png", bumps())}
+            )
+        }
+    ),
+    "deformed, shutter 0.5": Case(
+        lambda _: {
+            "materials": _colors(**MATT),
+            "more": DEFORMED,
+            "film": {"num_frames": 3, "shutter": 0.5, "shutter_samples": 4, "fps": 12.0},
+        },
+        DIFFUSE_DB,
     ),
     "motion, shutter 0.5": Case(
         lambda _: {

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from focuspull.dataset.errors import UserError
 from focuspull.render import spec
-from focuspull.render.geometry import Mesh, card_mesh, disc, make_mesh, read_mesh, rectangle
+from focuspull.render.geometry import Mesh, bent_card, card_mesh, disc, make_mesh, read_mesh, rectangle
 
 SHAPE = TypeAdapter(spec.Shape)
 CLOSED: dict[str, dict[str, Any]] = {
@@ -26,6 +26,22 @@ CLOSED: dict[str, dict[str, Any]] = {
     "torus": {"type": "torus", "major_radius_m": 0.6, "minor_radius_m": 0.2, "segments": 128},
     "lathe": {"type": "lathe", "profile_m": ((0, 0), (0.3, 0.1), (0.2, 0.5), (0, 0.7))},
     "blob": {"type": "blob", "radius_m": 0.5, "amplitude": 0.3, "segments": 64},
+    "tube": {"type": "tube", "points_m": ((0, 0, 0), (0, 0.2, 1), (0.5, 0.2, 1.5)), "radius_m": 0.05},
+    "tapered tube": {
+        "type": "tube",
+        "points_m": ((0, 0, 0), (0, 0, 1.2)),
+        "radius_m": 0.4,
+        "tip_radius_m": 0.2,
+        "segments": 128,
+    },
+    "bars": {"type": "lattice", "pattern": "bars", "size_m": (1.0, 0.5)},
+    "compound": {
+        "type": "compound",
+        "parts": [
+            {"shape": {"type": "box"}, "position_m": (0, 0, 0.5), "scale": (1, 2, 1)},
+            {"shape": {"type": "cylinder"}, "position_m": (3, 0, 0), "rotation_deg": (90, 0, 30)},
+        ],
+    },
 }
 OPEN: dict[str, dict[str, Any]] = {
     "plane": {"type": "plane", "size_m": (2.0, 3.0)},
@@ -122,6 +138,47 @@ def test_lathe_goes_through_its_profile():
     for r, z in CLOSED["lathe"]["profile_m"]:
         assert np.hypot(radius - r, mesh.vertices[:, 2] - z).min() < 1e-5
     assert radius.max() <= 0.3 + 1e-6
+
+
+def test_straight_tube_is_a_cylinder():
+    mesh = mesh_of(CLOSED["tapered tube"])
+    assert volume(mesh) == pytest.approx(math.pi * 1.2 * (0.16 + 0.08 + 0.04) / 3, rel=0.01)
+
+
+def test_parts_of_a_compound_are_scaled_then_turned_then_moved():
+    mesh = mesh_of(CLOSED["compound"])
+    box = mesh.vertices[: len(mesh_of(CLOSED["box"]).vertices)]
+    np.testing.assert_allclose(box.min(axis=0), (-0.5, -1.0, 0.0), atol=1e-6)
+    np.testing.assert_allclose(box.max(axis=0), (0.5, 1.0, 1.0), atol=1e-6)
+    rest = mesh.vertices[len(box) :]
+    # A cylinder along z, laid along -y by 90 degrees about x, then turned by 30 about z.
+    end = rest.astype(np.float64).mean(axis=0) - (3, 0, 0)
+    np.testing.assert_allclose(
+        end, 0.5 * np.array([math.sin(math.pi / 6), -math.cos(math.pi / 6), 0]), atol=0.02
+    )
+
+
+@pytest.mark.parametrize("pattern", ["bars", "mesh", "chain"])
+def test_lattice_fills_its_size_and_is_mostly_open(pattern):
+    mesh = mesh_of(
+        {"type": "lattice", "pattern": pattern, "size_m": (2.0, 1.0), "pitch_m": 0.1, "wire_m": 0.01}
+    )
+    np.testing.assert_allclose(np.ptp(mesh.vertices, axis=0)[[0, 2]], (2.0, 1.0), atol=0.03)
+    assert np.ptp(mesh.vertices[:, 1]) < 0.045
+    shadow = face_normals(mesh)[1].sum() / math.pi  # of round wires
+    assert shadow < 0.5 * 2.0 * 1.0
+
+
+def test_bent_card_keeps_its_width_along_the_arc_and_comes_forward():
+    flat = card_mesh(np.ones((32, 64)), 1.0)
+    bent = bent_card(flat, 90.0)
+    radius = 2.0 / (math.pi / 2)
+    x, y = bent.vertices[:, 0].astype(np.float64), bent.vertices[:, 1].astype(np.float64)
+    np.testing.assert_allclose(np.hypot(x, y + radius), radius, rtol=1e-5)
+    assert y.min() == pytest.approx(-radius * (1 - math.cos(math.pi / 4)), rel=1e-4)
+    np.testing.assert_array_equal(bent.uvs, flat.uvs)
+    # Still facing the viewer at -y, each part towards the middle of the arc.
+    np.testing.assert_allclose(bent.normals[:, 0] * radius, -x, atol=1e-5)
 
 
 def test_terrain_has_zero_mean_and_faces_up():

@@ -7,7 +7,8 @@ import pytest
 
 from focuspull.render import spec
 from focuspull.render.curves import monotone_cubic
-from focuspull.render.motion import camera_pose, euler_rotation, look_at, object_pose
+from focuspull.render.motion import camera_pose, look_at, object_pose
+from focuspull.render.rotations import euler_rotation
 
 FILM = spec.FilmSpec(num_frames=25, fps=24.0)
 EYE, AIM = (1.0, -6.0, 2.0), (0.0, 0.5, 0.5)
@@ -199,3 +200,55 @@ def test_keys_are_offsets_to_the_rest_pose():
     np.testing.assert_allclose(object_pose(item, 1.0)[:3, 3], (6, 5, 5))
     np.testing.assert_allclose(object_pose(item, 9.0)[:3, 3], (6, 5, 7))
     np.testing.assert_allclose(object_pose(item, 1.0)[:3, :3] @ [1, 0, 0], [0, 1, 0], atol=1e-12)
+
+
+# --- Paths and poses of whole scenes ------------------------------------------------------------------
+
+
+def test_pan_turns_to_the_left_and_up_on_the_spot():
+    first, last = (camera_pose(camera("pan", pan_deg=30, tilt_deg=10), FILM, f) for f in (0, 24))
+    np.testing.assert_array_equal(first[:3, 3], last[:3, 3])
+    assert_looks_at(first, AIM)
+    before, after = -first[:3, 2], -last[:3, 2]
+    turn = np.degrees(np.arctan2(after[1], after[0]) - np.arctan2(before[1], before[0]))
+    assert turn == pytest.approx(30)
+    assert np.degrees(np.arcsin(after[2]) - np.arcsin(before[2])) == pytest.approx(10)
+
+
+def test_crane_moves_and_keeps_its_aim():
+    pose = camera_pose(camera("crane", offset_m=(0.5, 0, 1.5)), FILM, 24)
+    np.testing.assert_allclose(pose[:3, 3], np.add(EYE, (0.5, 0, 1.5)))
+    assert_looks_at(pose, AIM)
+
+
+def test_track_goes_through_its_points():
+    points = (EYE, (0.0, -5.0, 1.5), (-1.0, -5.0, 2.5))
+    aims = (AIM, (0.2, 0.5, 0.5), (0.4, 0.5, 0.6))
+    path = {"type": "track", "positions_m": points, "look_at_points_m": aims}
+    track = spec.CameraSpec.model_validate({"path": path, "ease": False})
+    for frame, point, aim in zip((0, 12, 24), points, aims, strict=True):
+        pose = camera_pose(track, FILM, frame)
+        np.testing.assert_allclose(pose[:3, 3], point)
+        assert_looks_at(pose, aim)
+        assert_rigid(camera_pose(track, FILM, frame + 0.4))
+
+
+def test_baked_poses_are_met_and_turns_take_the_shorter_way():
+    half = np.sqrt(0.5)
+    quaternions = ((1.0, 0.0, 0.0, 0.0), (half, 0.0, 0.0, half), (-1.0, 0.0, 0.0, 0.0))
+    motion = {
+        "type": "baked",
+        "rate_hz": 10.0,
+        "positions_m": ((0, 0, 1), (0, 0, 0.5), (0, 0, 0)),
+        "quaternions": quaternions,
+    }
+    item = spec.ObjectSpec.model_validate(
+        {"name": "thing", "shape": {"type": "box"}, "position_m": (1, 2, 0), "motion": [motion]}
+    )
+    at = object_pose(item, 0.1)
+    np.testing.assert_allclose(at[:3, 3], (1, 2, 0.5))
+    np.testing.assert_allclose(at[:3, :3], euler_rotation((0, 0, 90)), atol=1e-12)
+    np.testing.assert_allclose(object_pose(item, 0.05)[:3, :3], euler_rotation((0, 0, 45)), atol=1e-12)
+    # -1 is 1: back by 90 degrees, not on by 270.
+    np.testing.assert_allclose(object_pose(item, 0.15)[:3, :3], euler_rotation((0, 0, 45)), atol=1e-12)
+    np.testing.assert_array_equal(object_pose(item, 9.0), object_pose(item, 0.2))

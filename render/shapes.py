@@ -1,0 +1,248 @@
+"""Shapes and materials of a scene; metres, Z up, every shape in its own frame."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from focuspull.render.records import (
+    Color,
+    FileRef,
+    ImageSequence,
+    Light3,
+    Model,
+    NonNegative,
+    Positive,
+    Unit,
+    Vec3,
+)
+
+# --- Textures and materials ---------------------------------------------------------------------
+
+
+class ImageTexture(Model):
+    """An 8-bit sRGB image (or a float linear one), bilinear, repeated ``tiles`` times in u and v."""
+
+    type: Literal["image"]
+    file: FileRef
+    tiles: tuple[Positive, Positive] = (1.0, 1.0)
+
+
+class ProceduralTexture(Model):
+    """A pattern between two colours, baked once per clip so that both renderers see the same texels.
+
+    ``perlin``: fractal noise. ``marble``: noise-warped bands. ``wood``: noise-warped rings.
+    ``checker`` and ``bricks``: ``cells`` per tile with slightly uneven tints. All tile
+    seamlessly, a checker with an even number of cells.
+    """
+
+    type: Literal["perlin", "marble", "wood", "checker", "bricks"]
+    color_a: Color
+    color_b: Color
+    cells: int = Field(default=8, ge=1, le=256)
+    octaves: int = Field(default=5, ge=1, le=10)
+    resolution: int = Field(default=512, ge=16, le=4096)
+    seed: int = Field(default=0, ge=0, lt=256)
+    tiles: tuple[Positive, Positive] = (1.0, 1.0)
+
+
+Texture = Annotated[ImageTexture | ProceduralTexture, Field(discriminator="type")]
+
+
+class MaterialSpec(Model):
+    """Lobes that Cycles and Mitsuba share exactly (see `focuspull.render.backends`).
+
+    Opaque: ``(1-m) * mix(Lambert(base), GGX(1), Fresnel(ior)) + m * GGX(base)``, the Fresnel term of the
+    view direction; GGX has single scattering, height-correlated masking and ``alpha = roughness**2``.
+    Glass: GGX dielectric interface (smooth at roughness 0), both lobes tinted by ``base_color``.
+    ``transmission`` mixes opaque to glass. An emitting material (radiance ``emission``,
+    W/m2/sr per channel, front side only) reflects nothing. ``normal_map`` is a tangent-space normal image
+    with green upwards (OpenGL); its values are taken as they are, not as sRGB.
+    """
+
+    base_color: Color | Texture = (0.8, 0.8, 0.8)
+    roughness: Unit | Texture = 0.5
+    metallic: Unit = 0.0
+    transmission: Unit = 0.0
+    ior: float = Field(default=1.5, ge=1.01, le=3.0)
+    emission: Light3 = (0.0, 0.0, 0.0)
+    normal_map: ImageTexture | None = None
+    later_fields: ClassVar[tuple[str, ...]] = ("normal_map",)
+
+
+# --- Shapes -------------------------------------------------------------------------------------
+
+
+class Sphere(Model):
+    """Latitude-longitude sphere around the origin."""
+
+    type: Literal["sphere"]
+    radius_m: Positive = 0.5
+    segments: int = Field(default=64, ge=8, le=512)
+
+
+class Box(Model):
+    """Axis-aligned box around the origin, edges rounded by ``bevel_m``."""
+
+    type: Literal["box"]
+    size_m: tuple[Positive, Positive, Positive] = (1.0, 1.0, 1.0)
+    bevel_m: NonNegative = 0.0
+
+
+class Plane(Model):
+    """Rectangle in the xy plane, facing +z."""
+
+    type: Literal["plane"]
+    size_m: tuple[Positive, Positive] = (1.0, 1.0)
+
+
+class Cylinder(Model):
+    """Closed cylinder, or cone with ``top_radius_m``, along z, standing on z = 0."""
+
+    type: Literal["cylinder"]
+    radius_m: Positive = 0.5
+    top_radius_m: NonNegative | None = None
+    height_m: Positive = 1.0
+    segments: int = Field(default=64, ge=8, le=512)
+
+
+class Torus(Model):
+    """Torus in the xy plane around the origin."""
+
+    type: Literal["torus"]
+    major_radius_m: Positive = 0.5
+    minor_radius_m: Positive = 0.15
+    segments: int = Field(default=96, ge=8, le=512)
+
+
+class Lathe(Model):
+    """Surface of revolution around z through smooth (radius, z) ``profile_m`` points: a vase, a bowl."""
+
+    type: Literal["lathe"]
+    profile_m: tuple[tuple[NonNegative, float], ...] = Field(min_length=2)
+    segments: int = Field(default=96, ge=8, le=512)
+
+
+class Blob(Model):
+    """Sphere displaced by Perlin noise: pebbles, fruit, rocks."""
+
+    type: Literal["blob"]
+    radius_m: Positive = 0.5
+    amplitude: Annotated[float, Field(ge=0.0, le=0.9)] = 0.2
+    frequency: Positive = 1.5
+    seed: int = Field(default=0, ge=0, lt=256)
+    segments: int = Field(default=96, ge=8, le=512)
+
+
+class Terrain(Model):
+    """Height field over the xy plane from Perlin noise, zero mean."""
+
+    type: Literal["terrain"]
+    size_m: tuple[Positive, Positive] = (10.0, 10.0)
+    amplitude_m: NonNegative = 0.3
+    frequency_per_m: Positive = 0.3
+    seed: int = Field(default=0, ge=0, lt=256)
+    resolution: int = Field(default=96, ge=2, le=1024)
+
+
+class MeshFile(Model):
+    """Triangles of an OBJ or GLB file.
+
+    ``height_m`` rescales the mesh to that height and stands it on z = 0, centred in x and y; ``None``
+    keeps the file's own units and origin. ``y_up`` turns the usual OBJ/glTF axes to Z up. With
+    ``file_materials`` the file's own materials and textures are used, and the object's is not.
+    """
+
+    type: Literal["mesh"]
+    file: FileRef
+    height_m: Positive | None = None
+    y_up: bool = True
+    file_materials: bool = False
+    later_fields: ClassVar[tuple[str, ...]] = ("file_materials",)
+
+
+class Card(Model):
+    """Alpha cut-out: an RGBA image, or a sequence, on a plane standing on z = 0 and facing -y.
+
+    The image gives base colour and opacity; the other material fields apply. Width follows the image.
+    ``bend_deg`` rolls it around the vertical into part of a cylinder, whose sides come towards -y.
+
+    ``unlit``: the image is light instead, ``radiance`` where it is white (above that in a float image), from
+    the front only and dimmed by its opacity; nothing is reflected, so there is no material. Such a card
+    shines on lit objects.
+    """
+
+    type: Literal["card"]
+    image: FileRef | None = None
+    sequence: ImageSequence | None = None
+    height_m: Positive = 1.0
+    unlit: bool = False
+    radiance: Light3 = (1.0, 1.0, 1.0)
+    bend_deg: float = Field(default=0.0, ge=-180.0, le=180.0)
+    later_fields: ClassVar[tuple[str, ...]] = ("bend_deg",)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Card:
+        if (self.image is None) == (self.sequence is None):
+            raise ValueError("a card needs exactly one of 'image' and 'sequence'")
+        if self.radiance != (1.0, 1.0, 1.0) and not self.unlit:
+            raise ValueError("radiance is for unlit cards: set unlit, or take radiance away")
+        return self
+
+
+class Tube(Model):
+    """A round tube along a smooth curve through ``points_m``: cables, stems, rails, neon signs.
+
+    ``tip_radius_m`` tapers it from its first point to its last.
+    """
+
+    type: Literal["tube"]
+    points_m: tuple[Vec3, ...] = Field(min_length=2)
+    radius_m: Positive = 0.01
+    tip_radius_m: Positive | None = None
+    segments: int = Field(default=16, ge=3, le=256)
+    steps: int = Field(default=8, ge=1, le=64)
+
+
+class Lattice(Model):
+    """Wires in the xz plane around the origin, standing on z = 0: fences, grilles, nets.
+
+    ``bars`` are upright, ``mesh`` crosses them with level ones, ``chain`` crosses two slanting families of
+    wires that pass in front of and behind each other.
+    """
+
+    type: Literal["lattice"]
+    pattern: Literal["bars", "mesh", "chain"]
+    size_m: tuple[Positive, Positive] = (2.0, 1.5)
+    pitch_m: Positive = 0.1
+    wire_m: Positive = 0.004
+    segments: int = Field(default=8, ge=3, le=64)
+
+
+PlainShape = Annotated[
+    Sphere | Box | Plane | Cylinder | Torus | Lathe | Blob | Terrain | Tube | Lattice,
+    Field(discriminator="type"),
+]
+
+
+class Part(Model):
+    """A piece of a `Compound`, placed in its frame: scaled, turned by XYZ Euler angles, moved."""
+
+    shape: PlainShape
+    position_m: Vec3 = (0.0, 0.0, 0.0)
+    rotation_deg: Vec3 = (0.0, 0.0, 0.0)
+    scale: tuple[Positive, Positive, Positive] = (1.0, 1.0, 1.0)
+
+
+class Compound(Model):
+    """Several shapes as one rigid thing of one material: furniture, facades, cars."""
+
+    type: Literal["compound"]
+    parts: tuple[Part, ...] = Field(min_length=1, max_length=4096)
+
+
+Shape = Annotated[
+    PlainShape | Compound | MeshFile | Card,
+    Field(discriminator="type"),
+]
