@@ -54,7 +54,7 @@ def test_a_lost_worker_is_replaced_and_the_weights_are_the_same(corpus: Path, tm
         command(path, corpus, out, "--ray", "1"), env=environment, stderr=subprocess.PIPE, text=True
     ) as run:
         try:
-            deadline = time.monotonic() + 90
+            deadline = time.monotonic() + 300
             checkpoint = out / "geometry/checkpoints/000002"
             while not (found := workers(out)) or not checkpoint.exists():
                 assert run.poll() is None and time.monotonic() < deadline

@@ -208,6 +208,7 @@ def test_an_interrupt_keeps_what_is_done(data: Path, tmp_path: Path) -> None:
     """Stopped after the first video, the same command makes the others only."""
     code = (
         "import sys, signal, os\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # shells have background jobs ignore it
         "from focuspull.train import evaluation, eval_cli\n"
         "say = eval_cli._say\n"
         "def stop(line):\n"
