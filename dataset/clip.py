@@ -21,9 +21,11 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from focuspull.dataset import codec, color
+from focuspull.dataset.records import FrozenModel as FrozenModel
+from focuspull.dataset.tracks import TrackMeta
 
 ScalarT = TypeVar("ScalarT", bound=np.generic)
 
@@ -46,14 +48,6 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Row = tuple[float, float, float, float]
 Matrix = tuple[Row, Row, Row, Row]
-
-
-class FrozenModel(BaseModel):
-    """Base of all stored records: immutable, no unknown fields, no NaN or infinity."""
-
-    # Opaque dictionaries escape `allow_inf_nan`. "constants" lets `canonical_json` see and refuse a NaN in
-    # them, where pydantic's default would write null.
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, ser_json_inf_nan="constants")
 
 
 class DisparityMeta(FrozenModel):
@@ -165,6 +159,7 @@ class ClipMeta(FrozenModel):
         renderer: What made the pixels.
         sampling: How, and how much noise is left.
         units: The conventions in words, `UNITS`.
+        tracks: Where objects are in every frame, by name; None: the corpus did not ask for it.
     """
 
     format: Literal["focuspull-clip-1"] = "focuspull-clip-1"
@@ -185,6 +180,7 @@ class ClipMeta(FrozenModel):
     renderer: RendererMeta
     sampling: SamplingMeta
     units: dict[str, str] = Field(default_factory=lambda: dict(UNITS))
+    tracks: dict[str, TrackMeta] | None = None
 
     @property
     def labels(self) -> dict[str, str]:
@@ -224,6 +220,8 @@ class ClipMeta(FrozenModel):
                 "f_number",
             ):
                 per_frame[f"{target.name}.{field}"] = getattr(target, field)
+        for name, track in (self.tracks or {}).items():
+            per_frame[f"tracks.{name}"] = track.share
         for field, values in per_frame.items():
             if len(values) != self.num_frames:
                 raise ValueError(f"{field} needs one entry per frame, {self.num_frames}, got {len(values)}")
@@ -287,7 +285,9 @@ def encode_meta(meta: ClipMeta) -> bytes:
     Raises:
         ValueError: If ``scene`` or ``lens`` holds NaN or infinity.
     """
-    return canonical_json(meta.model_dump(mode="json"))
+    # Left out where there are none: clips without tracks keep the bytes that they had before there were any.
+    absent = {"tracks"} if meta.tracks is None else set[str]()
+    return canonical_json(meta.model_dump(mode="json", exclude=absent))
 
 
 def decode_meta(content: bytes) -> ClipMeta:

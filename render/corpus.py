@@ -27,6 +27,7 @@ from focuspull.dataset.documents import document_path, read_document, set_field,
 from focuspull.dataset.errors import UserError
 from focuspull.render.families import FamilySpec
 from focuspull.render.pool import AssetPool
+from focuspull.render.puller import ROLES, KCurve, Puller, Weight, role_and_number
 from focuspull.render.spec import (
     BlurDomain,
     FileRef,
@@ -41,7 +42,6 @@ from focuspull.render.spec import (
 ModelT = TypeVar("ModelT", bound=Model)
 
 SPECS = Path(__file__).parent / "specs"
-ROLES = ("subject", "foreground", "background")
 MAX_TARGETS = 64
 """Bokeh videos of a clip."""
 K1024 = Annotated[float, Field(ge=0.0, le=256.0)]
@@ -56,7 +56,11 @@ class TargetRange(Model):
         k_end_at_1024: K of the last frame, for aperture ramps; linear in between. Absent: constant.
         focus: Where focus is: a disparity in [0, 1], a role (``subject``, ``foreground``, ``background``:
             one object of it is drawn; ``subject:0``, ``subject:1``, ...: that one, counted round if there are
-            fewer) or an object's name. Several: a focus pull through all of them.
+            fewer) or an object's name. Several: a focus pull through all of them, or the places that a
+            puller chooses from.
+        puller: Draws how focus moves; None: it goes through ``focus``, evenly in time.
+        k_curves: Draws how K moves within its range, by weight: ``constant``, ``ramp``, ``steps``; None: as
+            ``k_end_at_1024`` says.
         lens: Shape and faults of the lens.
         domain: What is blurred: ``linear_hdr`` is light, as in a camera; ``encoded8`` the display values of
             the all-in-focus video, 8 bits with highlights clipped, as earlier data of flat cards did.
@@ -70,6 +74,19 @@ class TargetRange(Model):
     lens: LensSpec = LensSpec()
     domain: BlurDomain = "linear_hdr"
     twin: bool = False
+    puller: Puller | None = None
+    k_curves: dict[KCurve, Weight] | None = None
+    later_fields: ClassVar[tuple[str, ...]] = ("puller", "k_curves")
+
+    @model_validator(mode="after")
+    def _curves_have_a_range(self) -> TargetRange:
+        if self.k_curves is None:
+            return self
+        if not isinstance(self.k_at_1024, tuple) or self.k_end_at_1024 is not None:
+            raise ValueError("k_curves move K within k_at_1024: give that as [low, high], no k_end_at_1024")
+        if sum(self.k_curves.values()) <= 0:
+            raise ValueError("k_curves: give at least one a weight above 0")
+        return self
 
     @model_validator(mode="after")
     def _twin_differs(self) -> TargetRange:
@@ -144,6 +161,7 @@ class CorpusSpec(Model):
         scenes: Scene families to draw from, by weight, with their ranges.
         targets: The bokeh videos of every clip.
         assets: Files that the families may use.
+        tracks: Whether metadata says where every subject is in every frame.
         strata: Runs of clips with scenes or targets of their own; none, or as many clips as there are in all.
             Their names, and those of the families, become labels of the clips.
     """
@@ -162,7 +180,8 @@ class CorpusSpec(Model):
     targets: tuple[TargetRange, ...] = Field(min_length=1, max_length=MAX_TARGETS)
     strata: tuple[Stratum, ...] = ()
     assets: AssetPool = AssetPool()
-    later_fields: ClassVar[tuple[str, ...]] = ("strata", "assets")
+    tracks: bool = False
+    later_fields: ClassVar[tuple[str, ...]] = ("strata", "assets", "tracks")
 
     @property
     def num_clips(self) -> int:
@@ -250,7 +269,7 @@ class CorpusSpec(Model):
         fixed = {o.name for s in families if s.family == "world" for o in s.world.objects}
         for where, targets in self._all_targets():
             for i, target in enumerate(targets):
-                if len(target.focus) > self.film.num_frames:
+                if target.puller is None and len(target.focus) > self.film.num_frames:
                     raise ValueError(
                         f"{where}.{i}.focus has {len(target.focus)} places for {self.film.num_frames} frames"
                     )
@@ -275,14 +294,6 @@ def _changed(record: ModelT, changes: Model) -> ModelT:
 
 def _num_targets(targets: tuple[TargetRange, ...]) -> int:
     return sum(1 + target.twin for target in targets)
-
-
-def role_and_number(place: str) -> tuple[str, int | None] | None:
-    """A place of focus as a role and the number of one of its objects (None: any); None: it is no role."""
-    role, colon, number = place.partition(":")
-    if role not in ROLES or (colon and not number.isdigit()):
-        return None
-    return role, int(number) if colon else None
 
 
 @dataclass(frozen=True)

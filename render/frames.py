@@ -18,6 +18,7 @@ from focuspull.dataset import optics
 from focuspull.dataset.errors import UserError
 from focuspull.render import noise, spec
 from focuspull.render.build import Built
+from focuspull.render.focus import focus_track
 
 MAX_FOCUS_DISTANCE_M = 1e6
 """Stands for infinity in the renderers; at 1000 km a lens of 0.5 m radius blurs by less than 1e-3 px."""
@@ -27,8 +28,6 @@ Method = Literal["separate", "rebinned", "planes"]
 
 BLACK = 1e-3
 """An image without a brighter value is black; OIDN turns exact zeros into values up to 6e-4."""
-WELL_IN_VIEW = 2e-3
-"""Share of a clip's pixels from which an object is preferred as the focus subject."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +156,7 @@ def render_frames(session: Session, built: Built, frames: Sequence[int] | None =
     disparity_map = fit_disparity_map(depth)
     disparity = np.clip(disparity_map.disparity(depth), 0.0, 1.0).astype(np.float32)
     names = {item.owner: item.instance for item in built.items}
-    focus = np.stack([focus_track(t, disparity, instance, names) for t in scene.targets])
+    focus = np.stack([focus_track(t, disparity, instance, names, film.fps) for t in scene.targets])
     k = optics.k_at_width([t.k_at_1024 for t in scene.targets], film.width)
     camera = scene.world.camera
     focal_px = optics.focal_length_px(camera.focal_length_mm, camera.sensor_width_mm, film.width)
@@ -220,44 +219,6 @@ def fit_disparity_map(depth_m: NDArray) -> optics.DisparityMap:
     if far - near < 1e-6 * near:
         raise UserError(f"scene: everything in view is {near:.3f} m away, disparity needs depth. Add depth.")
     return optics.DisparityMap(near, far)
-
-
-def focus_track(
-    target: spec.TargetSpec, disparity: NDArray, instance: NDArray, names: dict[str, int]
-) -> NDArray[np.float64]:
-    """Disparity in focus per frame ``[T]``, in [0, 1].
-
-    Of several subjects the first with `WELL_IN_VIEW` of the pixels counts, else the largest. A subject's
-    disparity is the median over its visible pixels in each frame; frames in which it is hidden
-    take it from the frames around. Between two keys both tracks are blended with smoothstep.
-
-    Raises:
-        UserError: If a subject is never visible.
-    """
-    num_frames = len(disparity)
-
-    def track(key: spec.FocusKey) -> NDArray[np.float64]:
-        if key.disparity is not None:
-            return np.full(num_frames, key.disparity)
-        shares = [float((instance == names[name]).mean()) for name in key.subjects]
-        chosen = next((i for i, share in enumerate(shares) if share >= WELL_IN_VIEW), int(np.argmax(shares)))
-        if shares[chosen] == 0:
-            raise UserError(
-                f"targets: focus on {' or '.join(key.subjects)}, never visible. Focus on something in view."
-            )
-        masks = instance == names[key.subjects[chosen]]
-        seen = np.flatnonzero(masks.any(axis=(1, 2)))
-        medians = [float(np.median(disparity[t][masks[t]])) for t in seen]
-        return np.interp(np.arange(num_frames), seen, medians)
-
-    tracks = [track(key) for key in target.focus]
-    result = tracks[0].copy()
-    frames = np.arange(num_frames)
-    for i, (a, b) in enumerate(zip(target.focus, target.focus[1:], strict=False)):
-        x = np.clip((frames - a.frame) / (b.frame - a.frame), 0, 1)
-        blend = x * x * (3 - 2 * x)
-        result = np.where(frames >= a.frame, tracks[i] * (1 - blend) + tracks[i + 1] * blend, result)
-    return np.clip(result, 0.0, 1.0)
 
 
 def shutter_times(film: spec.FilmSpec, frame: int) -> list[float]:

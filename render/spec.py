@@ -550,26 +550,65 @@ class LensSpec(Model):
         return ", ".join([*parts, "vignetting"] if self.vignetting else parts)
 
 
+Subjects = str | tuple[str, ...]
+"""Names of objects, in order of preference: the first that is well in view is meant."""
+
+
 class FocusKey(Model):
     """Where focus is at a frame: a disparity, or the median disparity of an object's visible pixels.
 
-    Of several objects, the first that is well in view is meant.
+    Attributes:
+        frame: From when on.
+        disparity: A place in [0, 1].
+        subject: Or objects, whose disparity is followed.
+        at_frame: Takes the subject's disparity of this frame and holds it; None: it is followed.
+        toward: Focuses between the subject and these objects ...
+        part: ... this part of the way, in disparity.
     """
 
     frame: int = Field(ge=0)
     disparity: Unit | None = None
-    subject: str | tuple[str, ...] | None = None
+    subject: Subjects | None = None
+    at_frame: int | None = Field(default=None, ge=0)
+    toward: Subjects | None = None
+    part: Unit = 0.5
+    later_fields: ClassVar[tuple[str, ...]] = ("at_frame", "toward", "part")
 
     @model_validator(mode="after")
     def _one_place(self) -> FocusKey:
         if (self.disparity is None) == (self.subject is None):
             raise ValueError("a focus key needs exactly one of 'disparity' and 'subject'")
+        if self.subject is None and (self.at_frame is not None or self.toward is not None):
+            raise ValueError("'at_frame' and 'toward' are for a subject: set subject, or take them away")
+        if self.part != 0.5 and self.toward is None:
+            raise ValueError("'part' is of the way 'toward' something: set toward, or take part away")
         return self
 
     @property
     def subjects(self) -> tuple[str, ...]:
         """The objects meant, in order of preference; empty for a disparity."""
-        return (self.subject,) if isinstance(self.subject, str) else self.subject or ()
+        return _names(self.subject)
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The objects that focus goes toward; empty if there are none."""
+        return _names(self.toward)
+
+
+def _names(subjects: Subjects | None) -> tuple[str, ...]:
+    return (subjects,) if isinstance(subjects, str) else subjects or ()
+
+
+class Breathing(Model):
+    """Small corrections that a focus puller never stops making: smooth, of mean zero.
+
+    ``amplitude`` is the largest excursion in disparity; the three waves have frequencies around
+    ``frequency_hz`` that never come together again, and phases from ``seed``.
+    """
+
+    amplitude: float = Field(gt=0.0, le=0.2)
+    frequency_hz: float = Field(default=0.7, gt=0.0, le=10.0)
+    seed: int = Field(default=0, ge=0, lt=256)
 
 
 class TargetSpec(Model):
@@ -579,7 +618,8 @@ class TargetSpec(Model):
 
     ``domain`` ``linear_hdr`` blurs light, as a lens does; ``encoded8`` blurs display values, all-in-focus
     images after exposure, clipping, sRGB curve and rounding to 8 bits, as earlier data of flat cards did.
-    ``twin_of`` is the number of the target that this one repeats through the ideal lens.
+    ``twin_of`` is the number of the target that this one repeats through the ideal lens. With ``lag_s`` focus
+    comes after what it follows, as a critically damped follower of that time constant does.
     """
 
     k_at_1024: tuple[Annotated[float, Field(ge=0.0, le=256.0)], ...]
@@ -587,6 +627,9 @@ class TargetSpec(Model):
     lens: LensSpec = LensSpec()
     domain: BlurDomain = "linear_hdr"
     twin_of: int | None = Field(default=None, ge=0)
+    lag_s: float = Field(default=0.0, ge=0.0, le=2.0)
+    breathing: Breathing | None = None
+    later_fields: ClassVar[tuple[str, ...]] = ("lag_s", "breathing")
 
     @model_validator(mode="after")
     def _keys_in_order(self) -> TargetSpec:
@@ -633,7 +676,8 @@ class World(Model):
 class SceneSpec(Model):
     """One clip. ``seed`` feeds the renderer's noise only: another seed, the same picture.
 
-    ``labels`` say what the clip is an example of (``stratum``, ``family``); they change no pixel.
+    ``labels`` say what the clip is an example of (``stratum``, ``family``); they change no pixel. With
+    ``tracks`` the metadata says where each subject is in every frame.
     """
 
     version: Literal[1] = 1
@@ -643,7 +687,8 @@ class SceneSpec(Model):
     world: World
     targets: tuple[TargetSpec, ...] = Field(min_length=1, max_length=64)
     labels: dict[str, str] = Field(default_factory=dict)
-    later_fields: ClassVar[tuple[str, ...]] = ("labels",)
+    tracks: bool = False
+    later_fields: ClassVar[tuple[str, ...]] = ("labels", "tracks")
 
     @model_validator(mode="after")
     def _targets_fit(self) -> SceneSpec:
@@ -657,7 +702,11 @@ class SceneSpec(Model):
                     raise ValueError(
                         f"targets.{i}.focus: frame {key.frame} is beyond {self.film.num_frames - 1}"
                     )
-                for name in key.subjects:
+                if key.at_frame is not None and key.at_frame >= self.film.num_frames:
+                    raise ValueError(
+                        f"targets.{i}.focus: at_frame {key.at_frame} is beyond {self.film.num_frames - 1}"
+                    )
+                for name in key.subjects + key.others:
                     if name not in names:
                         raise ValueError(f"targets.{i}.focus: no object is named '{name}'")
             of = target.twin_of

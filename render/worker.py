@@ -51,6 +51,7 @@ from focuspull.dataset.errors import UserError
 from focuspull.dataset.files import TEMPORARY_PREFIX, write_atomic
 from focuspull.dataset.shards import stage_clip
 from focuspull.dataset.storage import Folder
+from focuspull.dataset.tracks import TrackMeta, object_tracks
 from focuspull.render.backends import get_backend
 from focuspull.render.build import SKY_ID, Built, build
 from focuspull.render.child import FRAME_DONE, STILL_ALIVE, Watched, run_child
@@ -429,7 +430,16 @@ def clip_meta(built: Built, frames: Frames, *, key: str, split: str, renderer: R
         instances={item.owner: item.instance for item in built.items if item.instance != SKY_ID},
         renderer=renderer,
         sampling=_sampling(frames),
+        tracks=_tracks(scene, built, frames) if scene.tracks else None,
     )
+
+
+def _tracks(scene: SceneSpec, built: Built, frames: Frames) -> dict[str, TrackMeta]:
+    """Tracks of the subjects, and of what else a target's focus names."""
+    wanted = {item.name for item in scene.world.objects if item.role == "subject"}
+    wanted.update(name for t in scene.targets for key in t.focus for name in key.subjects + key.others)
+    ids = {item.owner: item.instance for item in built.items if item.owner in wanted}
+    return object_tracks(frames.instance, frames.disparity, ids)
 
 
 def _sampling(frames: Frames) -> SamplingMeta:

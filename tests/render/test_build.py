@@ -11,7 +11,7 @@ import pytest
 from focuspull.dataset.errors import UserError
 from focuspull.render import spec
 from focuspull.render.build import SKY_ID, SUN_DISTANCE_M, build
-from focuspull.render.frames import fit_disparity_map, focus_track, shutter_times, split_samples
+from focuspull.render.frames import fit_disparity_map, shutter_times, split_samples
 from tests.benchmarks.agreement import Files, cutout, panorama
 from tests.rendering import simple_scene
 
@@ -202,40 +202,6 @@ def test_disparity_map_spans_what_is_in_view():
 def test_clip_without_depth_is_refused(depth, message):
     with pytest.raises(UserError, match=message):
         fit_disparity_map(depth)
-
-
-def target(*focus: dict) -> spec.TargetSpec:
-    return spec.TargetSpec.model_validate({"k_at_1024": (8,) * 5, "focus": focus})
-
-
-def clip() -> tuple[np.ndarray, np.ndarray]:
-    """Five frames: object 1 comes nearer and is hidden in frame 2; the rest is object 2 at 0.2."""
-    disparity = np.full((5, 4, 4), 0.2, np.float32)
-    instance = np.full((5, 4, 4), 2, np.uint16)
-    for t in (0, 1, 3, 4):
-        disparity[t, :2, :2] = 0.5 + 0.1 * t
-        instance[t, :2, :2] = 1
-    return disparity, instance
-
-
-def test_focus_on_a_disparity_holds():
-    np.testing.assert_allclose(focus_track(target({"frame": 0, "disparity": 0.3}), *clip(), {}), 0.3)
-
-
-def test_focus_follows_a_subject_through_frames_where_it_is_hidden():
-    track = focus_track(target({"frame": 0, "subject": "a"}), *clip(), {"a": 1, "b": 2})
-    np.testing.assert_allclose(track, (0.5, 0.6, 0.7, 0.8, 0.9), atol=1e-6)
-
-
-def test_focus_pull_blends_smoothly_between_keys():
-    keys = ({"frame": 1, "subject": "b"}, {"frame": 3, "disparity": 1.0})
-    track = focus_track(target(*keys), *clip(), {"a": 1, "b": 2})
-    np.testing.assert_allclose(track, (0.2, 0.2, 0.6, 1.0, 1.0), atol=1e-6)
-
-
-def test_focus_on_what_is_never_visible_is_refused():
-    with pytest.raises(UserError, match="focus on .*c.*never visible"):
-        focus_track(target({"frame": 0, "subject": "c"}), *clip(), {"c": 3})
 
 
 def test_shutter_passes_are_centred_and_stratified():
