@@ -156,7 +156,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     head.add_argument("-n", metavar="N", type=positive, default=1, help="clips (default: 1)")
     head.add_argument("--scene", action="store_true", help="with the whole scene")
-    add("ls", _ls, "list the clips of a corpus", "ls corpora/tiny", "ls corpora/tiny | sort -k 9 -n")
+    listing = add(
+        "ls",
+        _ls,
+        "list the clips of a corpus",
+        "ls corpora/tiny",
+        "ls corpora/tiny --where \"max_radius_px > 8 and family == 'night'\"",
+    )
+    listing.add_argument(
+        "--where", metavar="CONDITION", default="", help="only clips that fulfil it, on columns of the index"
+    )
     add(
         "index",
         _index,
@@ -261,7 +270,10 @@ def _head(arguments: argparse.Namespace) -> int:
 
 def _ls(arguments: argparse.Namespace) -> int:
     from focuspull.dataset.index import read_index
+    from focuspull.dataset.where import parse_where
 
+    fulfils = parse_where(arguments.where) if arguments.where else None
+    rows = [row for row in read_index(arguments.corpus) if fulfils is None or fulfils(row)]
     heading = [
         "key",
         "split",
@@ -275,7 +287,7 @@ def _ls(arguments: argparse.Namespace) -> int:
         "seconds",
         "backend",
     ]
-    table = [heading, *(_cells(row) for row in read_index(arguments.corpus))]
+    table = [heading, *(_cells(row) for row in rows)]
     widths = [max(len(line[column]) for line in table) for column in range(len(heading))]
     for line in table:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

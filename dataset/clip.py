@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError, model_validator
 
 from focuspull.dataset import codec, color
+from focuspull.dataset.difficulty import DifficultyMeta
 from focuspull.dataset.records import FrozenModel as FrozenModel
 from focuspull.dataset.tracks import TrackMeta
 
@@ -46,6 +47,8 @@ UNITS = {
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 """A clip key, split or shard name: no dot, since readers of WebDataset end the key at the first one."""
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+NOTES = ("tracks", "difficulty")
+"""Fields of metadata that are left out where there are none."""
 Row = tuple[float, float, float, float]
 Matrix = tuple[Row, Row, Row, Row]
 
@@ -160,6 +163,7 @@ class ClipMeta(FrozenModel):
         sampling: How, and how much noise is left.
         units: The conventions in words, `UNITS`.
         tracks: Where objects are in every frame, by name; None: the corpus did not ask for it.
+        difficulty: How difficult the clip is; None likewise.
     """
 
     format: Literal["focuspull-clip-1"] = "focuspull-clip-1"
@@ -181,6 +185,7 @@ class ClipMeta(FrozenModel):
     sampling: SamplingMeta
     units: dict[str, str] = Field(default_factory=lambda: dict(UNITS))
     tracks: dict[str, TrackMeta] | None = None
+    difficulty: DifficultyMeta | None = None
 
     @property
     def labels(self) -> dict[str, str]:
@@ -285,8 +290,8 @@ def encode_meta(meta: ClipMeta) -> bytes:
     Raises:
         ValueError: If ``scene`` or ``lens`` holds NaN or infinity.
     """
-    # Left out where there are none: clips without tracks keep the bytes that they had before there were any.
-    absent = {"tracks"} if meta.tracks is None else set[str]()
+    # Clips of corpora that do not ask for notes keep the bytes that they had before there were any.
+    absent = {name for name in NOTES if getattr(meta, name) is None}
     return canonical_json(meta.model_dump(mode="json", exclude=absent))
 
 

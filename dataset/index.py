@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from focuspull.dataset.clip import ClipMeta, decode_meta
+from focuspull.dataset.difficulty import DifficultyMeta
 from focuspull.dataset.errors import UserError
 from focuspull.dataset.files import write_atomic
 from focuspull.dataset.markers import (
@@ -55,6 +56,7 @@ SCHEMA = pa.schema(
         ("z_far_m", pa.float64()),  # null for infinity
         ("family", pa.string()),  # labels of the scene; null if it has none
         ("stratum", pa.string()),
+        *((name, pa.float64()) for name in DifficultyMeta.model_fields),  # null: not asked for
         ("backend", pa.string()),
         ("backend_version", pa.string()),
         ("variant", pa.string()),
@@ -76,6 +78,8 @@ RECORD_COLUMNS = ("render_seconds", "render_cpu_seconds", "peak_memory_bytes", "
 """The columns that come from a staged clip's record and cannot be rebuilt; an older index may lack some."""
 LABEL_COLUMNS = ("family", "stratum")
 """What a clip is an example of; an older index lacks them."""
+DIFFICULTY_COLUMNS = tuple(DifficultyMeta.model_fields)
+"""How difficult a clip is, `focuspull.dataset.difficulty`; an older index lacks them."""
 
 
 def index_row(shard: str, clip: ClipEntry, meta: ClipMeta, record: Mapping[str, Any]) -> dict[str, Any]:
@@ -107,6 +111,7 @@ def index_row(shard: str, clip: ClipEntry, meta: ClipMeta, record: Mapping[str, 
         "z_near_m": meta.disparity.z_near_m,
         "z_far_m": meta.disparity.z_far_m,
         **{column: meta.labels.get(column) for column in LABEL_COLUMNS},
+        **{column: getattr(meta.difficulty, column, None) for column in DIFFICULTY_COLUMNS},
         "backend": meta.renderer.backend,
         "backend_version": meta.renderer.backend_version,
         "variant": meta.renderer.variant,
@@ -184,7 +189,7 @@ def _table(content: bytes, path: str, names: Sequence[str] = tuple(SCHEMA.names)
     except (OSError, pa.ArrowException, ValueError, MemoryError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{path}: cannot be read: {reason}. {remedy}") from error
-    if missing := set(SCHEMA.names) - there - {*RECORD_COLUMNS, *LABEL_COLUMNS}:
+    if missing := set(SCHEMA.names) - there - {*RECORD_COLUMNS, *LABEL_COLUMNS, *DIFFICULTY_COLUMNS}:
         raise UserError(f"{path}: has no column {sorted(missing)}. {remedy}")
     known = [field for field in SCHEMA if field.name in there]
     if wrong := [field.name for field in known if schema.field(field.name).type != field.type]:

@@ -29,6 +29,7 @@ from focuspull.dataset.errors import UserError
 from focuspull.dataset.index import INDEX_NAME, MAX_INDEX_BYTES, read_index_bytes
 from focuspull.dataset.markers import MAX_MARKER_BYTES, SHARD_NAME, ClipEntry, ShardMarker, parse_record
 from focuspull.dataset.storage import Folder
+from focuspull.dataset.where import parse_where
 
 MARKERS_KEPT = 192
 """Markers in memory at most: three groups of `focuspull.dataset.order`, about 0.4 MB for 50 clips each."""
@@ -117,6 +118,8 @@ class CorpusReader:
         split: Only clips of this split; None for all.
         select: Keeps the clips for which it returns True; gets the row of the index, or for tars named one by
             one a dictionary of the fields of `ClipRow`.
+        where: Keeps the clips that fulfil a condition on the columns of the index, such as ``max_radius_px >
+            8``, see `focuspull.dataset.where`.
 
     Raises:
         UserError: If it cannot be read, is not a corpus, or no clip is left.
@@ -128,6 +131,7 @@ class CorpusReader:
         *,
         split: str | None = None,
         select: Callable[[Mapping[str, Any]], bool] | None = None,
+        where: str = "",
     ) -> None:
         tars = _tars(source)
         if tars is None:
@@ -155,8 +159,13 @@ class CorpusReader:
             rows = [row for row in rows if row.split == split]
         if select is not None:
             rows = [row for row in rows if select(row.index or vars(row))]
+        if where:
+            if tars is not None:
+                raise UserError(f"where '{where}': tars have no index to ask. Give the corpus' folder.")
+            fulfils = parse_where(where)
+            rows = [row for row in rows if fulfils(row.index)]
         if not rows:
-            wanted = f" of the split '{split}'" if split else ""
+            wanted = (f" of the split '{split}'" if split else "") + (f" with {where}" if where else "")
             raise UserError(
                 f"{self.folder.address}: has no clip{wanted} to read; its splits are {', '.join(splits)}."
             )

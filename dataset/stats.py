@@ -14,7 +14,7 @@ from typing import Any
 from focuspull.dataset.clip import decode_meta
 from focuspull.dataset.copying import committed_clips, proven_members
 from focuspull.dataset.errors import UserError
-from focuspull.dataset.index import read_index
+from focuspull.dataset.index import DIFFICULTY_COLUMNS, read_index
 
 Row = Mapping[str, Any]
 
@@ -42,8 +42,9 @@ def corpus_stats(corpus: Path) -> str:
     ]
     if len(groups) == 1:
         columns = columns[1:]
+    facts = [*_FACTS, *_difficulty_facts(rows)]
     lines = [["", *(split for split, _, _ in columns)], ["backend", *(backend for _, backend, _ in columns)]]
-    for name, cell in _FACTS:
+    for name, cell in facts:
         lines.append([name, *(cell(group) for _, _, group in columns)])
     return aligned(lines)
 
@@ -208,6 +209,16 @@ def _noise(values: Sequence[float], num_all: int) -> str:
     return text if len(values) in (0, num_all) else f"{text}, of {len(values)} measured"
 
 
+def _difficulty_facts(rows: Sequence[Row]) -> list[tuple[str, Callable[[Sequence[Row]], str]]]:
+    """A line for each label that any clip has."""
+
+    def fact(column: str) -> Callable[[Sequence[Row]], str]:
+        digits = 1 if column.endswith("_px") else 3
+        return lambda group: span_text(_column(group, column), digits)
+
+    return [(name, fact(name)) for name in DIFFICULTY_COLUMNS if _column(rows, name)]
+
+
 def _cpu(rows: Sequence[Row]) -> str:
     seconds = _column(rows, "render_cpu_seconds")
     if not seconds:
@@ -228,6 +239,7 @@ _FACTS: tuple[tuple[str, Callable[[Sequence[Row]], str]], ...] = (
     ("d_f", lambda rows: span_text(per_video(rows, "focus_disparity_min", "focus_disparity_max"), 2)),
     ("nearest depth, m", lambda rows: span_text(_column(rows, "z_near_m"), 2)),
     ("farthest depth, m", _far),
+    ("families", lambda rows: _distinct(rows, lambda row: row["family"] or "none")),
     ("strata", lambda rows: _distinct(rows, lambda row: row["stratum"] or "none")),
     ("method", lambda rows: _distinct(rows, lambda row: row["method"])),
     ("noise floor of AIF, dB", lambda rows: _noise(_column(rows, "noise_floor_db_aif"), len(rows))),

@@ -161,7 +161,8 @@ class CorpusSpec(Model):
         scenes: Scene families to draw from, by weight, with their ranges.
         targets: The bokeh videos of every clip.
         assets: Files that the families may use.
-        tracks: Whether metadata says where every subject is in every frame.
+        annotate: Whether metadata and index say where every subject is in every frame, how difficult a clip
+            is, and of which family, as corpora with strata do in any case.
         strata: Runs of clips with scenes or targets of their own; none, or as many clips as there are in all.
             Their names, and those of the families, become labels of the clips.
     """
@@ -180,8 +181,8 @@ class CorpusSpec(Model):
     targets: tuple[TargetRange, ...] = Field(min_length=1, max_length=MAX_TARGETS)
     strata: tuple[Stratum, ...] = ()
     assets: AssetPool = AssetPool()
-    tracks: bool = False
-    later_fields: ClassVar[tuple[str, ...]] = ("strata", "assets", "tracks")
+    annotate: bool = False
+    later_fields: ClassVar[tuple[str, ...]] = ("strata", "assets", "annotate")
 
     @property
     def num_clips(self) -> int:

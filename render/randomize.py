@@ -13,7 +13,7 @@ from focuspull.render.spec import FilmSpec, FocusKey, SceneSpec, TargetSpec, Wor
 
 
 def randomize(corpus: CorpusSpec, index: int) -> SceneSpec:
-    """The scene of one clip; in a corpus with strata it is labelled with ``family`` and ``stratum``.
+    """The scene of one clip; in a corpus with strata or notes it is labelled with its ``family``.
 
     Streams of random numbers are spawned from (seed, clip, purpose), so that no clip depends on another
     and a changed target does not change the world.
@@ -39,13 +39,15 @@ def randomize(corpus: CorpusSpec, index: int) -> SceneSpec:
         world=world,
         targets=tuple(targets),
         labels=_labels(corpus, index, family),
-        tracks=corpus.tracks,
+        annotate=corpus.annotate,
     )
 
 
 def _labels(corpus: CorpusSpec, index: int, family: FamilySpec) -> dict[str, str]:
     stratum = corpus.stratum_of(index)
-    return {} if stratum is None else {"family": family.family, "stratum": stratum.name}
+    if stratum is not None:
+        return {"family": family.family, "stratum": stratum.name}
+    return {"family": family.family} if corpus.annotate else {}
 
 
 def _target(ranges: TargetRange, world: World, film: FilmSpec, rng: np.random.Generator) -> TargetSpec:

@@ -677,7 +677,7 @@ class SceneSpec(Model):
     """One clip. ``seed`` feeds the renderer's noise only: another seed, the same picture.
 
     ``labels`` say what the clip is an example of (``stratum``, ``family``); they change no pixel. With
-    ``tracks`` the metadata says where each subject is in every frame.
+    ``annotate`` the metadata says where each subject is in every frame, and how difficult the clip is.
     """
 
     version: Literal[1] = 1
@@ -687,8 +687,8 @@ class SceneSpec(Model):
     world: World
     targets: tuple[TargetSpec, ...] = Field(min_length=1, max_length=64)
     labels: dict[str, str] = Field(default_factory=dict)
-    tracks: bool = False
-    later_fields: ClassVar[tuple[str, ...]] = ("labels", "tracks")
+    annotate: bool = False
+    later_fields: ClassVar[tuple[str, ...]] = ("labels", "annotate")
 
     @model_validator(mode="after")
     def _targets_fit(self) -> SceneSpec:

@@ -55,6 +55,7 @@ from focuspull.dataset.tracks import TrackMeta, object_tracks
 from focuspull.render.backends import get_backend
 from focuspull.render.build import SKY_ID, Built, build
 from focuspull.render.child import FRAME_DONE, STILL_ALIVE, Watched, run_child
+from focuspull.render.difficulty import clip_difficulty
 from focuspull.render.failures import FailureClass
 from focuspull.render.frames import Frames, Image, Method, Session, View, render_frames
 from focuspull.render.heartbeat import ClipBeat, beat_s, clip_beat, read_beat, write_beat
@@ -430,7 +431,8 @@ def clip_meta(built: Built, frames: Frames, *, key: str, split: str, renderer: R
         instances={item.owner: item.instance for item in built.items if item.instance != SKY_ID},
         renderer=renderer,
         sampling=_sampling(frames),
-        tracks=_tracks(scene, built, frames) if scene.tracks else None,
+        tracks=_tracks(scene, built, frames) if scene.annotate else None,
+        difficulty=clip_difficulty(built, frames) if scene.annotate else None,
     )
 
 
