@@ -91,14 +91,15 @@ def _shake(shake: spec.Handheld, time_s: float) -> NDArray[np.float64]:
 
 def shake_tracks(shake: spec.Handheld, time_s: float) -> NDArray[np.float64]:
     """Tilt, pan and roll in degrees, then shifts right, up and back in metres: ``[6]``."""
-    amplitude = np.repeat([shake.rotation_deg, shake.translation_m], 3)
+    amplitude = np.array([shake.rotation_deg] * 3 + [shake.translation_m] * 3, np.float64)
     if shake.spectrum == "measured":
         rate, size, phase = _shake_lines(shake.seed)
         at = time_s * shake.frequency_hz / MEASURED_AT_HZ
         return amplitude * (size * np.sin(rate * at + phase)).sum(axis=1)
     # Doubled: Perlin noise stays mostly within +-0.5. Offsets keep the tracks off the zeros at integers.
     at = shake.frequency_hz * time_s + 0.37
-    return amplitude * [2 * noise.pnoise2(at, 17.31 * i + 0.53, octaves=3, base=shake.seed) for i in range(6)]
+    tracks = [2 * noise.pnoise2(at, 17.31 * i + 0.53, octaves=3, base=shake.seed) for i in range(6)]
+    return amplitude * np.array(tracks)
 
 
 @lru_cache(maxsize=256)

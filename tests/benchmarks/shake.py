@@ -59,6 +59,7 @@ def main() -> None:
     parser.add_argument("--footage", type=Path, help="folder with the clips")
     arguments = parser.parse_args()
     centres = np.sqrt(BANDS_HZ[:-1] * BANDS_HZ[1:])
+    measured = None
     if arguments.footage is not None:
         noise = velocity(arguments.footage, TRIPOD)[1].std(axis=0)
         print("footage                         seconds  rms px/frame at 1000 px: x     y   roll (deg)")
@@ -83,7 +84,7 @@ def main() -> None:
     model = (1 + (centres / motion.SHAKE_CORNER_HZ) ** 2) ** -motion.SHAKE_POWER
     print("\nfrequency (Hz)  footage  model  generated   (velocity, dB against the first band)")
     for i, centre in enumerate(centres):
-        found = f"{decibel(measured, i):7.1f}" if arguments.footage is not None else "      -"
+        found = f"{decibel(measured, i):7.1f}" if measured is not None else "      -"
         print(f"{centre:14.2f}  {found}  {decibel(model, i):5.1f}  {decibel(ours, i):9.1f}")
 
 
@@ -118,9 +119,8 @@ def velocity(folder: Path, clip: Footage) -> tuple[float, NDArray[np.float64]]:
 def _step(before: NDArray, after: NDArray, mask: NDArray | None) -> tuple[float, float, float]:
     height, width = before.shape
     points = cv2.goodFeaturesToTrack(before, 600, 0.005, 4, mask=mask)
-    options = {"winSize": (21, 21), "maxLevel": 3}
-    moved, there, _ = cv2.calcOpticalFlowPyrLK(before, after, points, None, **options)
-    back, here, _ = cv2.calcOpticalFlowPyrLK(after, before, moved, None, **options)
+    moved, there, _ = cv2.calcOpticalFlowPyrLK(before, after, points, np.zeros_like(points))
+    back, here, _ = cv2.calcOpticalFlowPyrLK(after, before, moved, np.zeros_like(points))
     error = np.linalg.norm((back - points).reshape(-1, 2), axis=1)
     good = (there.ravel() == 1) & (here.ravel() == 1) & (error < 0.5)
     middle = np.array([width / 2, height / 2], np.float32)
