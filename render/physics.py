@@ -29,6 +29,8 @@ STEP_S = 0.001
 DIGITS = 5
 STILL_M_S = 2e-3
 """Nothing faster than this anywhere on a body, and it is at rest."""
+ROLLING_M = 0.002
+"""Rolling resistance: what rolls stands still on slopes below this over its radius."""
 HULL_SEGMENTS = 24
 Array = NDArray[np.float64]
 
@@ -184,7 +186,7 @@ def _geoms(item: spec.ObjectSpec, meshes: list[str], start: Start | None) -> lis
     loss = -math.log(max(start.bounce, 0.02))
     damping = loss / math.hypot(math.pi, loss)
     common = (
-        f'density="{start.density_kg_m3!r}" condim="6" friction="{start.friction!r} 0.003 0.0008" '
+        f'density="{start.density_kg_m3!r}" condim="6" friction="{start.friction!r} 0.003 {ROLLING_M!r}" '
         f'margin="{GAP_M / 2}" priority="{priority}" solref="0.008 {damping!r}" solimp="0.95 0.99 0.001"'
     )
     if isinstance(item.shape, spec.Compound):
