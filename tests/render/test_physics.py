@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
 
@@ -165,11 +166,26 @@ def test_a_mesh_of_unknown_size_is_refused():
         falls([thing("a", mesh, (0, 0, 1))])
 
 
-def test_another_process_finds_the_same_bytes():
+OLDER = {
+    "OPENBLAS_CORETYPE": "Nehalem",
+    "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2,-FMA,-AVX512F,-AVX2_Usable,-FMA_Usable",
+    "NPY_DISABLE_CPU_FEATURES": "AVX2 FMA3",
+}
+"""An older processor, as far as BLAS, the C library and numpy are concerned."""
+
+
+@pytest.mark.parametrize("processor", [{}, OLDER], ids=["same", "older"])
+def test_another_process_finds_the_same_bytes(processor):
     code = (
         "import hashlib\n"
         "from tests.render.test_physics import falls, heap\n"
         "print(hashlib.sha256(repr(falls(heap())).encode()).hexdigest())"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | processor,
+    )
     assert done.stdout.strip() == hashlib.sha256(repr(falls(heap())).encode()).hexdigest()
