@@ -1,7 +1,7 @@
 """Things that fall, bump into each other and come to rest: simulated by MuJoCo, kept as `Baked` poses.
 
-What collides are simple bodies: spheres, boxes and cylinders as they are, everything else as its convex hull
-(a cup is a closed body, nothing falls into a bowl), parts of a compound one by one, files by their boxes.
+What collides are simple bodies: spheres, boxes and cylinders as they are, rings, cups and bowls in wedges,
+everything else as its convex hull, parts of a compound one by one, files by their boxes.
 Surfaces at rest are `GAP_M` apart, which no renderer takes for one.
 
 The same scene gives the same bytes every time, on x86-64 processors old and new as far as can be tried: what
@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 
 from focuspull.render import motion, spec
 from focuspull.render.bounds import bounds
+from focuspull.render.curves import monotone_cubic
 from focuspull.render.geometry import make_mesh
-from focuspull.render.rotations import euler_rotation
+from focuspull.render.rotations import axis_rotation, euler_rotation
 
 GAP_M = 0.001
 STEP_S = 0.001
@@ -33,6 +34,9 @@ STILL_M_S = 2e-3
 ROLLING_M = 0.002
 """Rolling resistance: what rolls stands still on slopes below this over its radius."""
 HULL_SEGMENTS = 24
+WEDGES = 16
+MIN_MOUTH, MIN_WALL = 0.3, 0.06
+"""A vessel is hollow if its mouth's radius is this part of its height; walls are this part of its radius."""
 Array = NDArray[np.float64]
 
 
@@ -214,10 +218,64 @@ def _geoms(item: spec.ObjectSpec, meshes: list[str], start: Start | None) -> lis
                 placed = placed @ _raised(shape.height_m / 2 * float(scale[0]))
                 geoms.append(f'<geom type="cylinder" size="{size}" {_place(placed)} {common}/>')
             case _:
-                name, points = f"hull-{len(meshes)}", _numbers((_hull_points(shape) * scale).reshape(-1))
-                meshes.append(f'<mesh name="{name}" inertia="convex" vertex="{points}"/>')
-                geoms.append(f'<geom type="mesh" mesh="{name}" {_place(placed)} {common}/>')
+                for piece in _pieces(shape):
+                    name, points = f"hull-{len(meshes)}", _numbers((piece * scale).reshape(-1))
+                    meshes.append(f'<mesh name="{name}" inertia="convex" vertex="{points}"/>')
+                    geoms.append(f'<geom type="mesh" mesh="{name}" {_place(placed)} {common}/>')
     return geoms
+
+
+def _pieces(shape: spec.Shape) -> list[Array]:
+    """Points ``[N, 3]`` whose convex hulls make up a shape."""
+    if isinstance(shape, spec.Torus):
+        angle = 2 * np.pi * np.arange(12) / 12
+        ring = shape.minor_radius_m * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+        corners = _wedge(ring[:, 0] + shape.major_radius_m, ring[:, 1])
+        return [_turned(corners, i) for i in range(WEDGES)]
+    if isinstance(shape, spec.Lathe):
+        return _vessel(shape) or [_hull_points(shape)]
+    return [_hull_points(shape)]
+
+
+def _vessel(shape: spec.Lathe) -> list[Array] | None:
+    """A bowl or cup as its base and a wall of wedges; None: it has no mouth, or a narrow one."""
+    spans = len(shape.profile_m) - 1
+    profile = monotone_cubic(np.arange(spans + 1), shape.profile_m, np.linspace(0, spans, 10 * spans + 1))
+    top = int(np.argmax(profile[:, 1]))
+    outside, inside = profile[: top + 1], profile[top:][::-1]
+    height, depth = np.ptp(profile[:, 1]), np.ptp(inside[:, 1])
+    if profile[top, 0] < MIN_MOUTH * height or depth < 0.3 * height:
+        return None
+    levels = inside[0, 1] + depth * np.array([0.0, 0.05, 0.2, 0.5, 1.0])
+    outer, inner = (np.interp(levels, curve[:, 1], curve[:, 0]) for curve in (outside, inside))
+    # Thin walls are made thicker inwards, or fast things would pass through them.
+    inner = np.maximum(np.minimum(inner, outer - MIN_WALL * outer.max()), 0.0)
+    base = outside[outside[:, 1] < levels[0]]
+    angle = 2 * np.pi * np.arange(HULL_SEGMENTS) / HULL_SEGMENTS
+    rings = [
+        np.stack([r * np.cos(angle), r * np.sin(angle), np.full_like(angle, z)], axis=1)
+        for r, z in [*base.tolist(), (outer[0], levels[0])]
+    ]
+    pieces = [np.concatenate(rings)]
+    for i in range(len(levels) - 1):
+        radii = np.array([inner[i], outer[i], inner[i + 1], outer[i + 1]])
+        corners = _wedge(radii, np.array([levels[i], levels[i], levels[i + 1], levels[i + 1]]))
+        pieces += [_turned(corners, n) for n in range(WEDGES)]
+    return pieces
+
+
+def _wedge(radii: Array, heights: Array) -> Array:
+    """Points at some distances from the z axis, at both sides of one of `WEDGES` equal slices."""
+    half = math.pi / WEDGES
+    sides = [
+        np.stack([radii * math.cos(half), sign * radii * math.sin(half), heights], axis=1) for sign in (-1, 1)
+    ]
+    return np.concatenate(sides)
+
+
+def _turned(points: Array, number: int) -> Array:
+    """A wedge turned to its place."""
+    return points @ axis_rotation((0, 0, 1), 360 * number / WEDGES).T
 
 
 def _hull_points(shape: spec.Shape) -> Array:

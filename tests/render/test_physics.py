@@ -135,6 +135,24 @@ def test_settled_things_lie_as_they_fell():
         assert lying.motion == ()
 
 
+@pytest.mark.parametrize(("profile", "height"), [("bowl", 0.08), ("cup", 0.12)])
+def test_a_ball_falls_into_a_vessel_and_stays_in_it(profile, height):
+    vessel = thing("vessel", props.turned(profile, height, PLAIN).shape, (0.0, 0.0, 0.001))
+    marble = thing("marble", ball(0.012), (0.01, 0.0, height + 0.15))
+    _, fall = falls([vessel, marble], [Start(density_kg_m3=2000), Start(bounce=0.1)])
+    x, y, z = np.add(fall.positions_m[-1], marble.position_m)
+    inside = 0.15 if profile == "bowl" else 0.1
+    assert 0.9 * inside * height < z - 0.012 < (inside + 0.12) * height
+    assert np.hypot(x, y) < 0.6 * height
+
+
+def test_a_ball_lies_in_the_hole_of_a_ring():
+    ring = thing("ring", props.ring(0.06, PLAIN).shape, (0.0, 0.0, 0.031))
+    marble = thing("marble", ball(0.02), (0.004, 0.0, 0.2))
+    _, fall = falls([ring, marble], [Start(density_kg_m3=3000), Start(bounce=0.1)])
+    assert marble.position_m[2] + fall.positions_m[-1][2] == pytest.approx(0.02, abs=0.004)
+
+
 def test_a_still_thing_gets_few_samples():
     body = thing("block", spec.Box(type="box", size_m=(0.1, 0.1, 0.1)), (0, 0, 0.051))
     (fall,) = falls([body])
