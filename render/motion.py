@@ -6,6 +6,7 @@ Poses are ``[4, 4]`` float64, local to world. A camera looks along its -Z, +Y is
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import noise
 import numpy as np
@@ -14,6 +15,19 @@ from numpy.typing import ArrayLike, NDArray
 from focuspull.render import spec
 from focuspull.render.curves import monotone_cubic
 from focuspull.render.rotations import axis_rotation, euler_rotation
+
+SHAKE_CORNER_HZ = 1.2
+SHAKE_POWER = 1.7
+"""The measured shake: its velocity has the power density ``1 / (1 + (f / corner)^2)^power``.
+
+`tests/benchmarks/shake.py` measures both, and says on which footage.
+"""
+SHAKE_BAND_HZ = (0.1, 12.0)
+SHAKE_LINES = 64
+SHAKE_PERIOD_S = 20.0
+"""The amplitude of a measured shake is its largest excursion within this time."""
+MEASURED_AT_HZ = 0.8
+"""The `Handheld.frequency_hz` at which a measured shake is as fast as it was measured."""
 
 
 def camera_pose(camera: spec.CameraSpec, film: spec.FilmSpec, frame: float) -> NDArray[np.float64]:
@@ -68,18 +82,46 @@ def look_at(position: ArrayLike, aim: ArrayLike) -> NDArray[np.float64]:
 
 
 def _shake(shake: spec.Handheld, time_s: float) -> NDArray[np.float64]:
-    """Small rigid motion in camera space, six independent Perlin tracks."""
-
-    def track(i: int) -> float:
-        # Doubled: Perlin noise stays mostly within +-0.5. Offsets keep the tracks off the zeros at integers.
-        return 2 * noise.pnoise2(
-            shake.frequency_hz * time_s + 0.37, 17.31 * i + 0.53, octaves=3, base=shake.seed
-        )
-
+    """Small rigid motion in camera space, six independent tracks."""
+    tracks = shake_tracks(shake, time_s)
     pose = np.eye(4)
-    pose[:3, :3] = euler_rotation([shake.rotation_deg * track(i) for i in range(3)])
-    pose[:3, 3] = [shake.translation_m * track(i) for i in range(3, 6)]
+    pose[:3, :3], pose[:3, 3] = euler_rotation(tracks[:3]), tracks[3:]
     return pose
+
+
+def shake_tracks(shake: spec.Handheld, time_s: float) -> NDArray[np.float64]:
+    """Tilt, pan and roll in degrees, then shifts right, up and back in metres: ``[6]``."""
+    amplitude = np.array([shake.rotation_deg] * 3 + [shake.translation_m] * 3, np.float64)
+    if shake.spectrum == "measured":
+        rate, size, phase = _shake_lines(shake.seed)
+        at = time_s * shake.frequency_hz / MEASURED_AT_HZ
+        return amplitude * (size * np.sin(rate * at + phase)).sum(axis=1)
+    # Doubled: Perlin noise stays mostly within +-0.5. Offsets keep the tracks off the zeros at integers.
+    at = shake.frequency_hz * time_s + 0.37
+    tracks = [2 * noise.pnoise2(at, 17.31 * i + 0.53, octaves=3, base=shake.seed) for i in range(6)]
+    return amplitude * np.array(tracks)
+
+
+@lru_cache(maxsize=256)
+def _shake_lines(seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Sines that add up to six tracks of the measured spectrum, with the largest excursion 1.
+
+    Angular frequencies (rad/s), amplitudes, phases, ``[6, lines]`` each. Frequencies are spread evenly in
+    octaves, each within a band of its own, so that tracks do not repeat within any clip.
+    """
+    rng = np.random.default_rng([seed, 0x5AE])
+    low, high = np.log(SHAKE_BAND_HZ)
+    width = (high - low) / SHAKE_LINES
+    octave = low + width * (np.arange(SHAKE_LINES) + rng.uniform(0, 1, (6, SHAKE_LINES)))
+    hertz = np.exp(octave)
+    # Power of the displacement in a line's band: that of the velocity over (2 pi f)^2, times the bandwidth.
+    power = (1 + (hertz / SHAKE_CORNER_HZ) ** 2) ** -SHAKE_POWER / hertz**2 * (hertz * width)
+    size = np.sqrt(power)
+    phase = rng.uniform(0, 2 * np.pi, size.shape)
+    rate = 2 * np.pi * hertz
+    at = np.arange(0, SHAKE_PERIOD_S, 1 / 60)
+    tracks = (size[:, None] * np.sin(rate[:, None] * at[:, None] + phase[:, None])).sum(axis=2)
+    return rate, size / np.abs(tracks).max(axis=1, keepdims=True), phase
 
 
 def object_pose(item: spec.ObjectSpec, time_s: float) -> NDArray[np.float64]:

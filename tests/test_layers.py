@@ -37,6 +37,7 @@ LEAVES = {
     "mitsuba": MITSUBA,
     "drjit": MITSUBA,
     "mitsuba_oidn": MITSUBA,
+    "mujoco": ("render/physics.py",),
     "ray": ("render/cluster.py", "train/cluster.py"),
     "torch": ("dataset/loader.py", *NETWORKS),
     "diffusers": NETWORKS,

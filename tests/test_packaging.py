@@ -29,6 +29,7 @@ DISTRIBUTIONS = {
     "cycles": "bpy",
     "mathutils": "bpy",
     "yaml": "pyyaml",
+    "mujoco": "mujoco-core",
 }
 # Declared without being imported by name, with the reason.
 NOT_IMPORTED = {

@@ -9,6 +9,8 @@ import numpy as np
 from pydantic import Field
 
 from focuspull.render.families import props
+from focuspull.render.families.camera import random_camera
+from focuspull.render.families.falling import random_dropped, random_settled
 from focuspull.render.families.layout import (
     Count,
     FamilyRanges,
@@ -54,6 +56,8 @@ class TabletopRanges(FamilyRanges):
         clear: Share of the subjects that are of glass or a mirror.
         spin_deg_s: How fast subjects turn, those that do.
         spinning: Share of the subjects that do.
+        dropped: Small things that fall onto the table during the clip, and push subjects about.
+        settled: Whether subjects and background lie as they fell, with fruit and books among them.
     """
 
     family: Literal["tabletop"]
@@ -65,9 +69,18 @@ class TabletopRanges(FamilyRanges):
     clear: Annotated[float, Field(ge=0, le=1)] = 0.0
     spin_deg_s: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]] = (20, 60)
     spinning: Annotated[float, Field(ge=0, le=1)] = 0.3
+    dropped: Count = (0, 0)
+    settled: bool = False
     camera_reach_m: tuple[float, float] = (0.08, 0.16)
     focal_length_mm: tuple[FocalLength, FocalLength] = (40, 55)
-    later_fields: ClassVar[tuple[str, ...]] = ("stems", "clear", "spin_deg_s", "spinning")
+    later_fields: ClassVar[tuple[str, ...]] = (
+        "stems",
+        "clear",
+        "spin_deg_s",
+        "spinning",
+        "dropped",
+        "settled",
+    )
 
 
 def random_tabletop(rng: np.random.Generator, ranges: TabletopRanges) -> World:
@@ -99,10 +112,19 @@ def random_tabletop(rng: np.random.Generator, ranges: TabletopRanges) -> World:
         )
         side = float(rng.choice([-1.0, 1.0]))
         objects += _sheaf(rng, "blade", "foreground", draw_count(rng, ranges.stems), (side * 0.16, -0.42))
-    objects += _lights_string(rng, draw_count(rng, ranges.bulbs))
+    bulbs = _lights_string(rng, draw_count(rng, ranges.bulbs))
+    if ranges.settled:
+        objects = random_settled(rng, objects, palette)
+    if ranges.dropped[1]:
+        objects = random_dropped(rng, objects, draw_count(rng, ranges.dropped), palette)
+    objects += bulbs
 
     position = (draw(rng, -0.03, 0.03), draw(rng, -0.98, -0.92), draw(rng, 0.3, 0.42))
-    path, handheld = random_camera_move(rng, position, (0.0, 0.12, 0.12), draw(rng, *ranges.camera_reach_m))
+    aim, reach = (0.0, 0.12, 0.12), draw(rng, *ranges.camera_reach_m)
+    if ranges.settled or ranges.dropped[1]:
+        path, handheld = random_camera(rng, position, aim, reach, obstacles=objects)
+    else:
+        path, handheld = random_camera_move(rng, position, aim, reach)
     side = float(rng.choice([-1.0, 1.0]))
     return World(
         objects=tuple(objects),

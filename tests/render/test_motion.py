@@ -7,7 +7,14 @@ import pytest
 
 from focuspull.render import spec
 from focuspull.render.curves import monotone_cubic
-from focuspull.render.motion import camera_pose, look_at, object_pose
+from focuspull.render.motion import (
+    SHAKE_CORNER_HZ,
+    SHAKE_POWER,
+    camera_pose,
+    look_at,
+    object_pose,
+    shake_tracks,
+)
 from focuspull.render.rotations import euler_rotation
 
 FILM = spec.FilmSpec(num_frames=25, fps=24.0)
@@ -252,3 +259,60 @@ def test_baked_poses_are_met_and_turns_take_the_shorter_way():
     # -1 is 1: back by 90 degrees, not on by 270.
     np.testing.assert_allclose(object_pose(item, 0.15)[:3, :3], euler_rotation((0, 0, 45)), atol=1e-12)
     np.testing.assert_array_equal(object_pose(item, 9.0), object_pose(item, 0.2))
+
+
+# --- Measured shake -----------------------------------------------------------------------------------
+
+
+def tracks_of(seed: int, seconds: float, rate: float, **fields) -> np.ndarray:
+    shake = spec.Handheld.model_validate({"seed": seed, "spectrum": "measured"} | fields)
+    return np.array([shake_tracks(shake, t) for t in np.arange(round(seconds * rate)) / rate])
+
+
+@pytest.mark.parametrize("seed", [0, 7, 255])
+def test_measured_shake_reaches_its_amplitude_around_the_rest_pose(seed):
+    tracks = tracks_of(seed, 20.0, 60.0, rotation_deg=0.5, translation_m=0.02)
+    np.testing.assert_allclose(np.abs(tracks).max(axis=0), [0.5] * 3 + [0.02] * 3, rtol=1e-9)
+    assert (np.abs(tracks.mean(axis=0)) < 0.2 * np.abs(tracks).max(axis=0)).all()
+    assert not np.allclose(tracks, tracks_of(seed // 2 + 1, 20.0, 60.0, rotation_deg=0.5, translation_m=0.02))
+
+
+def test_measured_shake_has_the_spectrum_that_was_measured():
+    """The velocity's power over 24 seeds follows the model within 2 dB from 0.5 to 8 Hz."""
+    rate, n = 30.0, 300
+    total = np.zeros(n // 2 + 1)
+    for seed in range(24):
+        v = np.diff(tracks_of(seed, (n + 1) / rate, rate), axis=0) * np.hanning(n)[:, None]
+        total += (np.abs(np.fft.rfft(v, axis=0)) ** 2 / (v**2).sum(axis=0)).sum(axis=1)
+    f = np.fft.rfftfreq(n, 1 / rate)
+    edges = np.array([0.5, 0.8, 1.25, 2.0, 3.2, 5.0, 8.0])
+    bands = list(zip(edges, edges[1:], strict=False))
+    found = np.array([total[(f >= a) & (f < b)].mean() for a, b in bands])
+    model = (1 + (f / SHAKE_CORNER_HZ) ** 2) ** -SHAKE_POWER
+    asked = np.array([model[(f >= a) & (f < b)].mean() for a, b in bands])
+    difference = 10 * np.log10(found / asked)
+    assert np.ptp(difference) < 4, difference
+
+
+def test_measured_shake_is_smooth_and_the_frequency_speeds_it_up():
+    tracks = tracks_of(3, 10.0, 240.0)
+    steps = np.diff(tracks, axis=0)
+    # Twice the number of samples per second halves the steps' changes twice over: no jumps at any scale.
+    coarse, fine = np.diff(tracks[::2], n=2, axis=0), np.diff(steps, axis=0)
+    np.testing.assert_allclose(np.abs(coarse).max(axis=0) / np.abs(fine).max(axis=0), 4, rtol=0.1)
+    faster = tracks_of(3, 5.0, 240.0, frequency_hz=1.6)
+    np.testing.assert_allclose(faster, tracks[::2], atol=1e-12)
+
+
+def test_perlin_shake_is_what_it_was():
+    """Scenes of shipped corpora have it: no number of it may change."""
+    shake = spec.Handheld(seed=3, translation_m=0.02, rotation_deg=0.5)
+    expected = [
+        0.0311797522008,
+        0.16164304316,
+        0.139443948865,
+        -0.0143894767761,
+        0.00156143084168,
+        -0.000268441606313,
+    ]
+    np.testing.assert_allclose(shake_tracks(shake, 0.7), expected, rtol=1e-8)
