@@ -207,7 +207,9 @@ def _bloom(rng: np.random.Generator, canvas: _Canvas) -> None:
         for y in rng.uniform(0.1, 0.9, 5):
             side = rng.choice([-1.0, 1.0])
             root = np.array([0.6 * x * y, y])
-            canvas.solid(_blade(root, root + [side * rng.uniform(0.25, 0.42), rng.uniform(0.1, 0.35)], 0.35), green)
+            canvas.solid(
+                _blade(root, root + [side * rng.uniform(0.25, 0.42), rng.uniform(0.1, 0.35)], 0.35), green
+            )
         count, radius = int(rng.integers(5, 14)), rng.uniform(0.24, 0.36)
         for k in range(count):
             angle = 2 * math.pi * k / count + rng.normal(0, 0.05)
@@ -231,8 +233,12 @@ def _scenery(rng: np.random.Generator, height: int, width: int) -> Pixels:
         near = i / 5
         line = height * (0.35 + 0.4 * near)
         for n in range(1, 9):
-            line = line + height * 0.12 / n * rng.normal() * np.sin(2 * np.pi * n * x / width + rng.uniform(0, 6.3))
-        line = line + (height / 60) * (1 - near) * np.abs(cards_shapes.random_noise(rng, 1, width, cell=24.0)[0])
+            line = line + height * 0.12 / n * rng.normal() * np.sin(
+                2 * np.pi * n * x / width + rng.uniform(0, 6.3)
+            )
+        line = line + (height / 60) * (1 - near) * np.abs(
+            cards_shapes.random_noise(rng, 1, width, cell=24.0)[0]
+        )
         colour = ground * (0.35 + 0.65 * near) * rng.uniform(0.7, 1.2) + sky * 0.45 * (1 - near)
         grain = np.exp2(0.5 * cards_shapes.random_noise(rng, height, width, cell=height / 10))[..., None]
         cover = np.clip(rows - line + 0.5, 0, 1)[..., None]

@@ -20,7 +20,7 @@ GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))
 UP = np.array([0.0, 0.0, 1.0])
 TINT_SPAN = 0.12
 WOOD_STEPS = 6
-"""Pieces of each branch."""
+"""Pieces of each branch, and of each stem; half as many in branches without detail."""
 
 
 def grown(shape: spec.Grass | spec.Strewn | spec.Plant | spec.Fibres) -> Mesh:
@@ -106,7 +106,9 @@ def _copies(mesh: Mesh, places: Places, heights: Array | None = None) -> Mesh:
     )
 
 
-def _mesh(points: Array, normals: Array, uvs: Array, triangles: NDArray, heights: Array | None = None) -> Mesh:
+def _mesh(
+    points: Array, normals: Array, uvs: Array, triangles: NDArray, heights: Array | None = None
+) -> Mesh:
     return Mesh(
         points.reshape(-1, 3).astype(np.float32),
         unit_vectors(normals.reshape(-1, 3)).astype(np.float32),
@@ -178,18 +180,15 @@ def _strewn(shape: spec.Strewn) -> Mesh:
     for kind in range(5):
         mine = slice(kind, None, 5)
         part = Places(places.points[mine] - UP * (0.12 * size[mine, None]), places.turn[mine], size[mine])
-        stones.append(_copies(_pebble(rng), part))
+        stones.append(_copies(_pebble(rng, 5, 8), part))
     return _joined(stones)
 
 
-def _pebble(rng: np.random.Generator) -> Mesh:
+def _pebble(rng: np.random.Generator, rows: int, columns: int) -> Mesh:
     """An uneven, flattened ball of about unit width."""
-    rows, columns = 7, 11
     theta = np.linspace(0.02, math.pi - 0.02, rows)[:, None]
     phi = 2 * math.pi * np.arange(columns) / columns
-    d = np.stack(
-        [np.sin(theta) * np.cos(phi), np.sin(theta) * np.sin(phi), np.cos(theta) + 0 * phi], axis=-1
-    )
+    d = np.stack([np.sin(theta) * np.cos(phi), np.sin(theta) * np.sin(phi), np.cos(theta) + 0 * phi], axis=-1)
     waves = rng.normal(0, 1.6, (6, 3))
     bump = 1 + 0.09 * np.sin(d @ waves.T + rng.uniform(0, 6.3, 6)).sum(axis=-1)
     points = d * bump[..., None] * [0.5, 0.5 * rng.uniform(0.6, 0.9), 0.5 * rng.uniform(0.4, 0.7)]
@@ -197,7 +196,10 @@ def _pebble(rng: np.random.Generator) -> Mesh:
     row, column = np.meshgrid(np.arange(rows - 1), np.arange(columns), indexing="ij")
     a, b = row * columns + column, row * columns + (column + 1) % columns
     triangles = np.concatenate(
-        [np.stack([a, a + columns, b], -1).reshape(-1, 3), np.stack([b, a + columns, b + columns], -1).reshape(-1, 3)]
+        [
+            np.stack([a, a + columns, b], -1).reshape(-1, 3),
+            np.stack([b, a + columns, b + columns], -1).reshape(-1, 3),
+        ]
     )
     uvs = 0.3 * points[:, :2] + 0.1 * points[:, 2:]
     return _mesh(points, _smooth_normals(points, triangles), uvs, triangles)
@@ -307,7 +309,8 @@ def _plant(shape: spec.Plant, seed: int) -> Mesh:
     rng = np.random.default_rng([seed, 11])
     match shape.part:
         case "wood":
-            sides = [max(3, 9 - 2 * i) for i in range(len(orders))]
+            most = 9 if shape.detail > 1 or shape.levels > 2 else 5
+            sides = [max(3, most - 2 * i) for i in range(len(orders))]
             return _joined([_tubes(o.points, o.radius, n) for o, n in zip(orders, sides, strict=True)])
         case "leaves":
             return _leaves(shape, orders[-1], rng)
@@ -355,12 +358,13 @@ def _limbs(
     shape: spec.Plant, start: Array, heading: Array, length: Array, radius: Array, rng: np.random.Generator
 ) -> Limbs:
     """Branches that wander and turn towards (or from) the sky as they grow."""
-    points, step = [start], length[:, None] / WOOD_STEPS
-    for _ in range(WOOD_STEPS):
+    steps = WOOD_STEPS // 2 if shape.detail == 1 and shape.levels and len(start) > shape.stems else WOOD_STEPS
+    points, step = [start], length[:, None] / steps
+    for _ in range(steps):
         points.append(points[-1] + step * heading)
-        wander = rng.normal(0, shape.crooked / math.sqrt(WOOD_STEPS), heading.shape)
-        heading = unit_vectors(heading + wander + shape.rise / WOOD_STEPS * UP)
-    taper = np.linspace(1.0, 0.3, WOOD_STEPS + 1)
+        wander = rng.normal(0, shape.crooked / math.sqrt(steps), heading.shape)
+        heading = unit_vectors(heading + wander + shape.rise / steps * UP)
+    taper = np.linspace(1.0, 0.3, steps + 1)
     return Limbs(np.stack(points, axis=1), radius[:, None] * taper, length)
 
 
@@ -396,7 +400,7 @@ def _leaves(shape: spec.Plant, twigs: Limbs, rng: np.random.Generator) -> Mesh:
         turn = GOLDEN_ANGLE * np.arange(k) + rng.uniform(0, 2 * math.pi, (n, 1))
         ahead = _turned_away(along, turn, lean)
         upper = UP + rng.normal(0, 0.35, ahead.shape)
-    piece = _leaf(shape.leaf_shape, shape.leaf_width, shape.leaf_detail, 45.0)
+    piece = _leaf(shape.leaf_shape, shape.leaf_width, shape.detail, 45.0)
     arrays = (a.reshape(-1, 3) for a in (start, unit_vectors(ahead), upper))
     return _placed(piece, *arrays, length.reshape(-1), rng)
 
@@ -429,7 +433,7 @@ def _petals(shape: spec.Plant, twigs: Limbs, rng: np.random.Generator) -> Mesh:
 
 def _centres(shape: spec.Plant, twigs: Limbs, rng: np.random.Generator) -> Mesh:
     tips, axis, radius = _flowers(shape, twigs, rng)
-    ball = _pebble(rng)
+    ball = _pebble(rng, 3, 5) if shape.detail == 1 else _pebble(rng, 7, 11)
     across = unit_vectors(np.cross(axis, np.array([1.0, 0.13, 0.0])))
     return _placed(ball, tips, across, axis, 2 * shape.centre * radius, rng)
 

@@ -321,7 +321,7 @@ class Plant(Model):
         leaf_length_m: Length of a leaf.
         leaf_width: Of its length.
         leaf_angle_deg: Between leaf and twig.
-        leaf_detail: 1: four triangles; more: a finer outline that curls.
+        detail: 1: for the distance, a leaf is four triangles; more: finer outlines that curl, round middles.
         leaves: On each of the last branches.
         leaves_from: Where on the twig they begin.
         pairs: Leaves to the left and right, as a fern's, and smaller towards the tip; else in a spiral.
@@ -352,7 +352,7 @@ class Plant(Model):
     leaf_length_m: Positive = 0.05
     leaf_width: float = Field(default=0.5, gt=0.0, le=2.0)
     leaf_angle_deg: float = Field(default=50.0, ge=0.0, le=120.0)
-    leaf_detail: int = Field(default=1, ge=1, le=4)
+    detail: int = Field(default=1, ge=1, le=4)
     leaves: int = Field(default=8, ge=0, le=400)
     leaves_from: Unit = 0.15
     pairs: bool = False

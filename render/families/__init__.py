@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
+from focuspull.render.families.nature import NatureRanges, random_nature
 from focuspull.render.families.night import NightRanges, random_night
 from focuspull.render.families.tabletop import TabletopRanges, random_tabletop
 from focuspull.render.pool import AssetPool
@@ -25,8 +26,10 @@ class GivenWorld(Model):
     world: World
 
 
-FamilySpec = Annotated[TabletopRanges | NightRanges | GivenWorld, Field(discriminator="family")]
-FAMILIES = ("tabletop", "night", "world")
+FamilySpec = Annotated[
+    TabletopRanges | NightRanges | NatureRanges | GivenWorld, Field(discriminator="family")
+]
+FAMILIES = ("tabletop", "night", "nature", "world")
 
 
 def random_world(family: FamilySpec, rng: np.random.Generator, assets: AssetPool) -> World:
@@ -42,5 +45,7 @@ def random_world(family: FamilySpec, rng: np.random.Generator, assets: AssetPool
             return random_tabletop(rng, family)
         case NightRanges():
             return random_night(rng, family)
+        case NatureRanges():
+            return random_nature(rng, family, assets)
         case GivenWorld():
             return family.world
