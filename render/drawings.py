@@ -17,6 +17,8 @@ from focuspull.render import spec
 from focuspull.render.textures import Pixels
 
 SUPERSAMPLING = 3
+SMALLEST_COVER = 0.12
+"""Share of its picture that a cut-out covers: thin bars would be hard to find as a subject."""
 Colour = NDArray[np.float64]
 
 
@@ -27,7 +29,10 @@ def drawn(drawing: spec.Drawing) -> Pixels:
     if drawing.kind == "scenery":
         return _scenery(rng, size, round(size * drawing.aspect))
     if drawing.kind == "cutout":
-        return _straight(cards_shapes.random_cutout(rng, size))
+        picture = cards_shapes.random_cutout(rng, size)
+        while picture[..., 3].mean() < SMALLEST_COVER:
+            picture = cards_shapes.random_cutout(rng, size)
+        return _straight(picture)
     canvas = _Canvas(size)
     {"figure": _figure, "bird": _bird, "tree": _tree, "bloom": _bloom}[drawing.kind](rng, canvas)
     return canvas.finished(rng)
@@ -158,6 +163,7 @@ def _bird(rng: np.random.Generator, canvas: _Canvas) -> None:
     """A bird on a twig."""
     back, belly, beak = _paint(rng, 0.15), _paint(rng, 0.3, 0.8), np.array([0.6, 0.3, 0.05])
     bark = np.array([0.16, 0.1, 0.06])
+    canvas.limb([(-0.5, 0.0), (-0.58, 0.25), (-0.5, 0.46)], [0.13, 0.1, 0.09], bark)
     canvas.limb([(-0.9, 0.42), (-0.2, 0.5), (0.3, 0.48), (0.85, 0.62)], [0.1, 0.09, 0.08, 0.04], bark)
     for x in (-0.75, -0.5, 0.6):
         canvas.solid(_blade((x, 0.47), (x + rng.uniform(-0.2, 0.2), 0.9), 0.45), np.array([0.12, 0.3, 0.06]))
@@ -226,7 +232,7 @@ def _scenery(rng: np.random.Generator, height: int, width: int) -> Pixels:
     picture = np.broadcast_to(sky * y + glow * (1 - y), (height, width, 3)).astype(np.float32)
     clouds = np.clip(cards_shapes.random_noise(rng, height, width, cell=height / 2), 0, 2)[..., None]
     picture = picture * (1 - 0.2 * clouds) + 0.2 * clouds * 0.9
-    ground = _paint(rng, 0.12, 0.4) * 0.6 + np.array([0.12, 0.22, 0.07]) * 0.4
+    ground = _paint(rng, 0.2, 0.5) * 0.75 + np.array([0.12, 0.22, 0.07]) * 0.35
     x = np.arange(width)
     rows = np.arange(height)[:, None]
     for i in range(6):

@@ -11,8 +11,10 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
+from focuspull.render.families.cards import CardsRanges, random_cards
 from focuspull.render.families.nature import NatureRanges, random_nature
 from focuspull.render.families.night import NightRanges, random_night
+from focuspull.render.families.stress import StressRanges, random_stress
 from focuspull.render.families.tabletop import TabletopRanges, random_tabletop
 from focuspull.render.pool import AssetPool
 from focuspull.render.spec import Model, World
@@ -27,9 +29,10 @@ class GivenWorld(Model):
 
 
 FamilySpec = Annotated[
-    TabletopRanges | NightRanges | NatureRanges | GivenWorld, Field(discriminator="family")
+    TabletopRanges | NightRanges | NatureRanges | CardsRanges | StressRanges | GivenWorld,
+    Field(discriminator="family"),
 ]
-FAMILIES = ("tabletop", "night", "nature", "world")
+FAMILIES = ("tabletop", "night", "nature", "cards", "stress", "world")
 
 
 def random_world(family: FamilySpec, rng: np.random.Generator, assets: AssetPool) -> World:
@@ -47,5 +50,9 @@ def random_world(family: FamilySpec, rng: np.random.Generator, assets: AssetPool
             return random_night(rng, family)
         case NatureRanges():
             return random_nature(rng, family, assets)
+        case CardsRanges():
+            return random_cards(rng, family, assets)
+        case StressRanges():
+            return random_stress(rng, family)
         case GivenWorld():
             return family.world

@@ -87,7 +87,7 @@ def tinted(
         seed=seed,
         tiles=(tiles, tiles),
     )
-    return MaterialSpec(base_color=texture, roughness=roughness, ior=1.25)
+    return MaterialSpec(base_color=texture, roughness=roughness, ior=1.08)
 
 
 def hazed(colors: tuple[Color, Color], haze: Color, amount: float) -> tuple[Color, Color]:
@@ -302,7 +302,7 @@ def random_tree(
         seed=7,
         tiles=(2.0, 0.35 if kind != "birch" else 3.0),
     )
-    return Flora(plant, MaterialSpec(base_color=bark_texture, roughness=0.85), leaf, leaf, leaf)
+    return Flora(plant, MaterialSpec(base_color=bark_texture, roughness=0.85, ior=1.1), leaf, leaf, leaf)
 
 
 def grass(
@@ -380,7 +380,7 @@ def random_rock(
             seed=int(rng.integers(256)),
             segments=64,
         ),
-        material=MaterialSpec(base_color=texture, roughness=0.75),
+        material=MaterialSpec(base_color=texture, roughness=0.75, ior=1.2),
         position_m=(place[0], place[1], round(place[2] + 0.4 * flat * radius_m, 4)),
         rotation_deg=(draw(rng, -12, 12, 1), draw(rng, -12, 12, 1), draw(rng, 0, 360, 1)),
         scale=(1.0, draw(rng, 0.75, 1.1, 2), flat),

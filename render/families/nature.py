@@ -170,7 +170,11 @@ def random_nature(rng: np.random.Generator, ranges: NatureRanges, assets: AssetP
     x, y = site.camera_xy
     base = max(site.height(x, y), site.height(0.0, 0.0) - 0.1)
     position = (x, y, round(base + draw(rng, 0.45, 1.05) * site.subject_m + 0.08, 4))
-    aim = (draw(rng, -0.06, 0.06), 0.0, round(site.height(0.0, 0.0) + draw(rng, 0.6, 0.85) * site.subject_m, 4))
+    aim = (
+        draw(rng, -0.06, 0.06),
+        0.0,
+        round(site.height(0.0, 0.0) + draw(rng, 0.6, 0.85) * site.subject_m, 4),
+    )
     reach = draw(rng, *ranges.camera_reach_m) * min(1.0, site.distance_m / 1.5)
     path, handheld = random_camera_move(rng, position, aim, reach)
     return World(
@@ -222,7 +226,8 @@ def _ground(site: _Site, low: Color, high: Color, roughness: float = 0.9) -> Obj
     return ObjectSpec(
         name="ground",
         shape=site.ground,
-        material=MaterialSpec(base_color=texture, roughness=roughness),
+        # Earth seen along the ground does not mirror the sky, as a smooth surface would.
+        material=MaterialSpec(base_color=texture, roughness=roughness, ior=1.03),
         position_m=MIDDLE,
     )
 
