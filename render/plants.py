@@ -423,7 +423,8 @@ def _petals(shape: spec.Plant, twigs: Limbs, rng: np.random.Generator) -> Mesh:
     ahead = _turned_away(along, turn, math.pi / 2 - lift)
     upper = along - np.einsum("nki,nki->nk", along, ahead)[..., None] * ahead
     width = min(1.0, 2.6 * math.pi / max(k, 4) / 2)
-    piece = _leaf("round" if k < 9 else "lance", width, 3, 20.0 if shape.petal_lift_deg < 45 else -55.0)
+    curl, detail = 20.0 if shape.petal_lift_deg < 45 else -55.0, 3 if shape.detail > 1 else 1
+    piece = _leaf("round" if k < 9 else "lance", width, detail, curl)
     roots = tips[:, None] + 0.1 * radius[:, None, None] * ahead
     length = np.broadcast_to(radius[:, None], (n, k)) * rng.uniform(0.92, 1.05, (n, k))
     return _placed(

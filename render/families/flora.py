@@ -70,14 +70,9 @@ class Flora:
     centres: MaterialSpec
 
 
-def tinted(
-    colors: tuple[Color, Color], seed: int, *, roughness: float = 0.5, tiles: float = 1.0
-) -> MaterialSpec:
-    """Each leaf, blade or stone has a tint between the two colours.
-
-    The index of refraction is low: single smooth leaves seen edge-on would mirror the sky and turn white.
-    """
-    texture = ProceduralTexture(
+def tints(colors: tuple[Color, Color], seed: int, tiles: float = 1.0) -> ProceduralTexture:
+    """Between two colours; each leaf, blade or stone finds one of its own there."""
+    return ProceduralTexture(
         type="perlin",
         color_a=colors[0],
         color_b=colors[1],
@@ -87,7 +82,24 @@ def tinted(
         seed=seed,
         tiles=(tiles, tiles),
     )
-    return MaterialSpec(base_color=texture, roughness=roughness, ior=1.08)
+
+
+def tinted(colors: tuple[Color, Color], seed: int, *, roughness: float = 0.5) -> MaterialSpec:
+    """A material of such tints.
+
+    The index of refraction is low: single smooth leaves seen edge-on would mirror the sky and turn white.
+    """
+    return MaterialSpec(base_color=tints(colors, seed), roughness=roughness, ior=1.08)
+
+
+def dull(texture: ProceduralTexture) -> MaterialSpec:
+    """Earth and far land, seen along the ground: the roughest metal, since a dielectric would mirror the sky there."""
+    low, high = (
+        tuple(round(min(1.0, 1.5 * c), 4) for c in color) for color in (texture.color_a, texture.color_b)
+    )
+    return MaterialSpec(
+        base_color=texture.model_copy(update={"color_a": low, "color_b": high}), metallic=1.0, roughness=1.0
+    )
 
 
 def hazed(colors: tuple[Color, Color], haze: Color, amount: float) -> tuple[Color, Color]:

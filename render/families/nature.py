@@ -107,6 +107,8 @@ class _Site:
         # The subject fills about half of the height.
         self.distance_m = round(self.subject_m * self.focal_mm / 20.25 / draw(rng, 0.42, 0.62), 4)
         self.camera_xy = (draw(rng, -0.15, 0.15), -self.distance_m)
+        base = max(self.height(*self.camera_xy), self.height(0.0, 0.0) - 0.1)
+        self.camera_z = round(base + draw(rng, 0.45, 1.05) * self.subject_m + 0.08, 4)
         self.haze = TIMES[self.time][3]
 
     def height(self, x: float, y: float) -> float:
@@ -168,8 +170,7 @@ def random_nature(rng: np.random.Generator, ranges: NatureRanges, assets: AssetP
     environment, lights = _light(site, ranges, assets)
 
     x, y = site.camera_xy
-    base = max(site.height(x, y), site.height(0.0, 0.0) - 0.1)
-    position = (x, y, round(base + draw(rng, 0.45, 1.05) * site.subject_m + 0.08, 4))
+    position = (x, y, site.camera_z)
     aim = (
         draw(rng, -0.06, 0.06),
         0.0,
@@ -191,7 +192,7 @@ def _light(
     rng = site.rng
     irradiance, elevation, zenith, horizon = TIMES[site.time]
     # From the side or behind the camera more often than against the light.
-    azimuth = np.radians(draw(rng, -200, 20, 1) if rng.random() < 0.75 else draw(rng, 30, 150, 1))
+    azimuth = np.radians(draw(rng, -200, 20, 1) if rng.random() < 0.8 else draw(rng, 30, 150, 1))
     up = np.radians(draw(rng, *elevation, digits=1))
     toward = (np.cos(up) * np.cos(azimuth), np.cos(up) * np.sin(azimuth), np.sin(up))
     sun = SunLight(
@@ -212,7 +213,7 @@ def _light(
 # --- Ground and distance ------------------------------------------------------------------------
 
 
-def _ground(site: _Site, low: Color, high: Color, roughness: float = 0.9) -> ObjectSpec:
+def _ground(site: _Site, low: Color, high: Color) -> ObjectSpec:
     texture = ProceduralTexture(
         type="perlin",
         color_a=low,
@@ -226,8 +227,7 @@ def _ground(site: _Site, low: Color, high: Color, roughness: float = 0.9) -> Obj
     return ObjectSpec(
         name="ground",
         shape=site.ground,
-        # Earth seen along the ground does not mirror the sky, as a smooth surface would.
-        material=MaterialSpec(base_color=texture, roughness=roughness, ior=1.03),
+        material=flora.dull(texture),
         position_m=MIDDLE,
     )
 
@@ -236,7 +236,7 @@ def _horizon(site: _Site) -> list[ObjectSpec]:
     """A plain, rows of trees and hills behind each other, paler with distance."""
     rng = site.rng
     green = pick(rng, flora.GREENS)
-    plain = flora.tinted(flora.hazed(green, site.haze, 0.2), 8, roughness=1.0, tiles=40.0)
+    plain = flora.dull(flora.tints(flora.hazed(green, site.haze, 0.2), 8, 40.0))
     objects = [
         ObjectSpec(
             name="plain",
@@ -262,9 +262,9 @@ def _horizon(site: _Site) -> list[ObjectSpec]:
                     seed=int(rng.integers(256)),
                     segments=72,
                 ),
-                material=flora.tinted(colors, 9 + i, roughness=1.0, tiles=9.0),
+                material=flora.dull(flora.tints(colors, 9 + i, 9.0)),
                 position_m=(draw(rng, -130, 130, 1), far, 0.0),
-                scale=(1.9, 0.6, draw(rng, 0.1, 0.3, 3)),
+                scale=(1.9, 0.6, draw(rng, 0.04, 0.12, 3)),
             )
         )
     rows = (
@@ -289,9 +289,11 @@ def _foreground(site: _Site) -> list[ObjectSpec]:
     objects: list[ObjectSpec] = []
     side = float(rng.choice([-1.0, 1.0]))
     for i in range(draw_count(rng, (1, 2))):
-        depth = site.camera_xy[1] + draw(rng, 0.32, 0.5) * site.distance_m
-        place = site.at(site.beside(depth, side * draw(rng, 0.55, 0.9)), depth)
-        height = draw(rng, 0.8, 1.1) * site.subject_m
+        depth = site.camera_xy[1] + draw(rng, 0.34, 0.5) * site.distance_m
+        share = side * draw(rng, 0.55, 0.85)
+        place = site.at(site.beside(depth, share), depth)
+        # Its top is about as high as the camera, whatever the slope.
+        height = round(max(site.camera_z - place[2] + draw(rng, -0.01, 0.05) * site.distance_m, 0.15), 4)
         name = f"near-{i}"
         match int(rng.integers(3)):
             case 0:
@@ -300,7 +302,8 @@ def _foreground(site: _Site) -> list[ObjectSpec]:
                 herb = flora.random_flower(rng, height, 4)
                 objects += flora.standing(herb, name, "foreground", place, wind=site.breeze(height, 0.6))
             case _:
-                bush = flora.random_bush(rng, 0.9 * height, season=site.season)
+                bush = flora.random_bush(rng, height, season=site.season)
+                place = site.at(site.beside(depth, 1.6 * share), depth)
                 objects += flora.standing(bush, name, "foreground", place, wind=site.breeze(height, 0.4))
         side = -side
     return objects

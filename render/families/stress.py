@@ -189,8 +189,8 @@ def _checker(
         color_a=inks[0],
         color_b=inks[1],
         cells=cells,
-        octaves=2,
-        resolution=512,
+        octaves=1,
+        resolution=256,
         seed=1,
         tiles=tiles,
     )
@@ -207,9 +207,9 @@ def _studio(
         case _ if inks is not None:
             top = _checker(inks, 8, (4.0, 4.0))
         case 0:
-            top = props.wood(seed, tiles=(2.0, 1.0))
+            top = props.wood(seed, tiles=(2.0, 1.0), resolution=384)
         case 1:
-            top = props.marble(props.shaded(color, 0.6, 0.0), seed)
+            top = _marble(props.shaded(color, 0.6, 0.0), seed)
         case 2:
             top = _noise((0.05, 0.055, 0.06), (0.17, 0.17, 0.18), seed)
         case _:
@@ -222,13 +222,15 @@ def _studio(
                 color_a=props.shaded(color, 0.4, 0.03),
                 color_b=props.shaded(color, 0.6, 0.08),
                 cells=12,
+                octaves=3,
+                resolution=384,
                 seed=seed,
                 tiles=(2, 1),
             )
         case 1:
             wall = _checker(pick(rng, INKS), 2, (9.0, 0.5))
         case 2:
-            wall = props.marble(props.shaded(color, 0.7, 0.02), seed)
+            wall = _marble(props.shaded(color, 0.7, 0.02), seed)
         case _:
             wall = _noise(props.shaded(color, 0.25, 0.03), props.shaded(color, 0.6, 0.1), seed, cells=5)
     return [
@@ -254,11 +256,15 @@ def _noise(low: Color, high: Color, seed: int, cells: int = 10) -> ProceduralTex
         color_a=low,
         color_b=high,
         cells=cells,
-        octaves=7,
-        resolution=512,
+        octaves=5,
+        resolution=320,
         seed=seed,
         tiles=(2.0, 2.0),
     )
+
+
+def _marble(vein: Color, seed: int) -> ProceduralTexture:
+    return props.marble(vein, seed).model_copy(update={"resolution": 320})
 
 
 def _props(
@@ -508,13 +514,17 @@ def _fibres(
                 radius = draw(rng, 0.04, 0.06)
                 body = Sphere(type="sphere", radius_m=round(0.99 * radius, 4), segments=48)
                 lift = round(radius * 1.15, 4)
-                low, _ = pick(rng, HAIRS)
+                skin = (
+                    material.base_color.color_a
+                    if isinstance(material.base_color, ProceduralTexture)
+                    else (0.3, 0.2, 0.1)
+                )
                 objects.append(
                     ObjectSpec(
                         name=f"{name}-body",
                         role=role,
                         shape=body,
-                        material=MaterialSpec(base_color=low, roughness=0.9),
+                        material=MaterialSpec(base_color=skin, roughness=0.9),
                         position_m=(x, y, lift),
                     )
                 )
