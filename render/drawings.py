@@ -1,12 +1,14 @@
 """Pictures drawn from a seed, for cards without files: cut-outs, and whole sceneries as backdrops.
 
-All are scene-linear, straight alpha. Things are painted as polygons on a canvas three times as large and scaled
-down, so that their outlines are smooth; a thing stands on the lower edge of its square.
+All are scene-linear, straight alpha. Things are painted as polygons on a canvas three times as large and
+scaled down, so that their outlines are smooth; a thing stands on the lower edge of its square.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,6 +22,7 @@ SUPERSAMPLING = 3
 SMALLEST_COVER = 0.12
 """Share of its picture that a cut-out covers: thin bars would be hard to find as a subject."""
 Colour = NDArray[np.float64]
+Outline = NDArray[Any] | Sequence[ArrayLike]
 
 
 def drawn(drawing: spec.Drawing) -> Pixels:
@@ -51,16 +54,16 @@ class _Canvas:
         large = size * SUPERSAMPLING
         self.pixels = np.zeros((large, large, 4), np.float32)
 
-    def fill(self, outline: ArrayLike, colour: ArrayLike) -> None:
+    def fill(self, outline: Outline, colour: ArrayLike) -> None:
         """Paints a polygon ``[N, 2]``."""
         half = self.size * SUPERSAMPLING / 2
-        at = np.asarray(outline, np.float64) * [1, -1] * half + [half, 2 * half]
+        at = np.array([np.asarray(p, np.float64) for p in outline]) * [1, -1] * half + [half, 2 * half]
         r, g, b = np.asarray(colour, np.float64).tolist()
         cv2.fillPoly(self.pixels, [np.rint(at).astype(np.int32)], (r, g, b, 1.0))
 
-    def solid(self, outline: ArrayLike, colour: Colour, depth: float = 0.5) -> None:
+    def solid(self, outline: Outline, colour: Colour, depth: float = 0.5) -> None:
         """Paints a polygon as if it were round: steps that brighten towards the upper left."""
-        points = np.asarray(outline, np.float64)
+        points = np.array([np.asarray(p, np.float64) for p in outline])
         middle = points.mean(axis=0)
         extent = np.ptp(points, axis=0).min()
         for i, shrink in enumerate(np.linspace(1.0, 0.25, 7)):
@@ -68,9 +71,9 @@ class _Canvas:
             light = 1 - depth * (1 - i / 6) ** 1.3
             self.fill(middle + shift + (points - middle) * shrink, np.minimum(colour * light, 1.0))
 
-    def limb(self, points: ArrayLike, widths: ArrayLike, colour: Colour, depth: float = 0.45) -> None:
+    def limb(self, points: Outline, widths: ArrayLike, colour: Colour, depth: float = 0.45) -> None:
         """Paints a band along a polyline, darker on its right; ``widths`` are at its points."""
-        spine, width = np.asarray(points, np.float64), np.asarray(widths, np.float64)
+        spine, width = np.array([np.asarray(p, np.float64) for p in points]), np.asarray(widths, np.float64)
         along = np.gradient(spine, axis=0)
         along /= np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-9)
         across = np.stack([-along[:, 1], along[:, 0]], axis=1) * (width / 2)[:, None]
@@ -87,7 +90,9 @@ class _Canvas:
         large = self.pixels
         grain = cards_shapes.random_noise(rng, self.size, self.size, cell=self.size / 12)
         large[..., :3] *= large[..., 3:]
-        small = cv2.resize(large, (self.size, self.size), interpolation=cv2.INTER_AREA)
+        small = np.asarray(
+            cv2.resize(large, (self.size, self.size), interpolation=cv2.INTER_AREA), np.float32
+        )
         picture = _straight(small)
         picture[..., :3] *= np.exp2(0.16 * grain)[..., None]
         picture[:, [0, -1], 3] = 0

@@ -33,7 +33,7 @@ class Mesh:
         normals: ``[V, 3]`` float32, unit length.
         uvs: ``[V, 2]`` float32.
         triangles: ``[F, 3]`` int32.
-        heights: ``[V]`` float32, above where each thing is rooted, if that is not z = 0; the wind asks for it.
+        heights: ``[V]`` float32, above where each thing is rooted, if that is not z = 0, for the wind.
     """
 
     vertices: NDArray[np.float32]
@@ -243,14 +243,22 @@ def _terrain(shape: spec.Terrain) -> Mesh:
     return _with_smooth_normals(_grid_mesh(grid))
 
 
-@functools.lru_cache(maxsize=4)
 def _terrain_heights(shape: spec.Terrain) -> NDArray[np.float64]:
-    """Heights ``[resolution, resolution]``, rows along y. Whatever stands on a terrain asks for the same ones."""
-    n = shape.resolution
-    grid = _plane_grid(np.linspace(-0.5, 0.5, n), np.linspace(-0.5, 0.5, n)) * [*shape.size_m, 1.0]
-    perlin = np.frompyfunc(lambda x, y: noise.pnoise2(x, y, octaves=5, base=shape.seed), 2, 1)
-    xy = grid[..., :2] * shape.frequency_per_m + 0.37
-    heights = 2 * shape.amplitude_m * perlin(xy[..., 0], xy[..., 1]).astype(np.float64)
+    """Heights ``[resolution, resolution]``, rows along y."""
+    return _noise_heights(
+        shape.size_m, shape.amplitude_m, shape.frequency_per_m, shape.seed, shape.resolution
+    )
+
+
+@functools.lru_cache(maxsize=4)
+def _noise_heights(
+    size_m: tuple[float, float], amplitude_m: float, frequency_per_m: float, seed: int, n: int
+) -> NDArray[np.float64]:
+    """Kept, since all that stands on a terrain asks for the same ones."""
+    xy = (_plane_grid(np.linspace(-0.5, 0.5, n), np.linspace(-0.5, 0.5, n)) * [*size_m, 1.0])[..., :2]
+    perlin = np.frompyfunc(lambda x, y: noise.pnoise2(x, y, octaves=5, base=seed), 2, 1)
+    xy = xy * frequency_per_m + 0.37
+    heights = 2 * amplitude_m * perlin(xy[..., 0], xy[..., 1]).astype(np.float64)
     heights -= heights.mean()
     heights.flags.writeable = False
     return heights

@@ -370,16 +370,18 @@ def _limbs(
 
 def _spherical(tilt: Array, azimuth: Array) -> Array:
     """Unit vectors leaning from the vertical."""
-    return np.stack([np.sin(tilt) * np.cos(azimuth), np.sin(tilt) * np.sin(azimuth), np.cos(tilt)], axis=-1)
+    across = np.sin(tilt)[..., None] * np.stack([np.cos(azimuth), np.sin(azimuth)], axis=-1)
+    return np.concatenate([across, np.cos(tilt)[..., None]], axis=-1)
 
 
 def _turned_away(along: Array, turn: Array, lean: Array) -> Array:
     """Directions that leave ``along`` by an angle, at an angle around it."""
-    helper = np.where(np.abs(along[..., 2:]) < 0.9, UP, np.array([1.0, 0.0, 0.0]))
+    upright = np.abs(along[..., 2:]) > 0.9
+    helper = np.where(upright, np.array([1.0, 0.0, 0.0]), UP)
     side = unit_vectors(np.cross(along, helper))
     other = np.cross(along, side)
     out = np.cos(turn)[..., None] * side + np.sin(turn)[..., None] * other
-    return np.cos(lean)[..., None] * along + np.sin(lean)[..., None] * out
+    return np.asarray(np.cos(lean)[..., None] * along + np.sin(lean)[..., None] * out, np.float64)
 
 
 def _leaves(shape: spec.Plant, twigs: Limbs, rng: np.random.Generator) -> Mesh:
@@ -401,8 +403,8 @@ def _leaves(shape: spec.Plant, twigs: Limbs, rng: np.random.Generator) -> Mesh:
         ahead = _turned_away(along, turn, lean)
         upper = UP + rng.normal(0, 0.35, ahead.shape)
     piece = _leaf(shape.leaf_shape, shape.leaf_width, shape.detail, 45.0)
-    arrays = (a.reshape(-1, 3) for a in (start, unit_vectors(ahead), upper))
-    return _placed(piece, *arrays, length.reshape(-1), rng)
+    start, ahead, upper = (a.reshape(-1, 3) for a in (start, unit_vectors(ahead), upper))
+    return _placed(piece, start, ahead, upper, length.reshape(-1), rng)
 
 
 def _flowers(shape: spec.Plant, twigs: Limbs, rng: np.random.Generator) -> tuple[Array, Array, Array]:

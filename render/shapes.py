@@ -167,8 +167,8 @@ class Drawing(Model):
     """A picture that is drawn from its seed, for cards without files.
 
     Attributes:
-        kind: ``cutout``: one random outline with a texture. ``figure``, ``bird``, ``tree``, ``bloom``: outlines
-            of such things, shaded. ``scenery``: a whole picture of soft shapes and lamps, for backdrops.
+        kind: ``cutout``: one random outline with a texture. ``figure``, ``bird``, ``tree``, ``bloom``:
+            such things, shaded. ``scenery``: a whole picture of soft shapes and lamps, for backdrops.
         seed: Of all that is drawn.
         resolution: Height in pixels.
         aspect: Width over height, of a scenery; others fit into a square.
@@ -244,8 +244,8 @@ class Lattice(Model):
 class Scatter(Model):
     """Where copies stand on a rectangle around the origin, on a terrain if one is given.
 
-    With ``dense_at`` the density falls with the distance r from there as ``1 / (r^2 + dense_radius_m^2)``, so that
-    a camera above that point sees them about equally dense near and far; what stands for several is
+    With ``dense_at`` the density falls with the distance r from there as ``1 / (r^2 + dense_radius_m^2)``,
+    so that a camera above that point sees them about equally dense near and far; what stands for several is
     that much larger (at most ``largest`` times).
 
     Attributes:

@@ -93,7 +93,7 @@ def tinted(colors: tuple[Color, Color], seed: int, *, roughness: float = 0.5) ->
 
 
 def dull(texture: ProceduralTexture) -> MaterialSpec:
-    """Earth and far land, seen along the ground: the roughest metal, since a dielectric would mirror the sky there."""
+    """Earth and far land: the roughest metal, as a dielectric mirrors the sky when seen along the ground."""
     low, high = (
         tuple(round(min(1.0, 1.5 * c), 4) for c in color) for color in (texture.color_a, texture.color_b)
     )
@@ -153,8 +153,9 @@ def random_flower(rng: np.random.Generator, height_m: float, stems: int, *, deta
     """A herb in bloom with several stems."""
     kind, seed = pick(rng, FLOWERS), int(rng.integers(10**6))
     common = {
-        "type": "plant", "part": "wood", "height_m": round(height_m, 4), "radius_m": round(0.006 * height_m, 5),
-        "stems": stems, "spread_deg": draw(rng, 12, 30, 1), "seed": seed, "detail": detail, "rise": 0.5,
+        "type": "plant", "part": "wood", "height_m": round(height_m, 4),
+        "radius_m": round(0.006 * height_m, 5), "stems": stems,
+        "spread_deg": draw(rng, 12, 30, 1), "seed": seed, "detail": detail, "rise": 0.5,
     }  # fmt: skip
     size = height_m
     kinds = {
@@ -164,9 +165,9 @@ def random_flower(rng: np.random.Generator, height_m: float, stems: int, *, deta
             "leaf_width": 0.25, "leaves_from": 0.05,
         },
         "poppy": {
-            "petals": 5, "flower_radius_m": 0.11 * size, "petal_lift_deg": draw(rng, 25, 50, 0), "centre": 0.2,
-            "leaves": 7, "leaf_shape": "lance", "leaf_length_m": 0.22 * size, "leaf_width": 0.3,
-            "crooked": 0.4, "leaves_from": 0.03,
+            "petals": 5, "flower_radius_m": 0.11 * size, "petal_lift_deg": draw(rng, 25, 50, 0),
+            "centre": 0.2, "leaves": 7, "leaf_shape": "lance", "leaf_length_m": 0.22 * size,
+            "leaf_width": 0.3, "crooked": 0.4, "leaves_from": 0.03,
         },
         "tulip": {
             "petals": 6, "flower_radius_m": 0.15 * size, "petal_lift_deg": 72, "centre": 0.12,
@@ -210,8 +211,9 @@ def random_fern(rng: np.random.Generator, height_m: float) -> Flora:
     """Fronds that arch out of one root."""
     plant = Plant(
         type="plant", part="wood", height_m=round(1.35 * height_m, 4), radius_m=round(0.006 * height_m, 5),
-        stems=int(rng.integers(9, 16)), spread_deg=draw(rng, 50, 65, 1), rise=-draw(rng, 0.7, 1.2, 2), crooked=0.06,
-        leaves=int(rng.integers(40, 64)), leaf_shape="lance", leaf_length_m=round(0.26 * height_m, 4), leaf_width=0.24,
+        stems=int(rng.integers(9, 16)), spread_deg=draw(rng, 50, 65, 1), rise=-draw(rng, 0.7, 1.2, 2),
+        crooked=0.06, leaves=int(rng.integers(40, 64)), leaf_shape="lance",
+        leaf_length_m=round(0.26 * height_m, 4), leaf_width=0.24,
         leaf_angle_deg=75.0, detail=2, leaves_from=0.14, pairs=True, seed=int(rng.integers(10**6)),
     )  # fmt: skip
     green = GREENS[int(rng.integers(3))]
@@ -275,7 +277,8 @@ def random_tree(
             "leaf_width": 0.6,
         },
         "fir": {
-            "radius_m": 0.016 * height_m, "levels": 2 if fine else 1, "branches": 26 if fine else 44, "branch_from": 0.08,
+            "radius_m": 0.016 * height_m, "levels": 2 if fine else 1, "branches": 26 if fine else 44,
+            "branch_from": 0.08,
             "branch_angle_deg": 95, "branch_length": 0.3, "crown": 0.95, "rise": -0.15, "crooked": 0.06,
             "leaves": 9 if fine else 14, "leaf_shape": "lance",
             "leaf_length_m": 0.03 * height_m if fine else 0.075 * height_m, "leaf_width": 0.35,

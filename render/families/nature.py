@@ -1,7 +1,7 @@
-"""Out of doors: meadow, forest, path, stream, flower bed; thin structure at every distance, moved by the wind.
+"""Out of doors: meadow, forest, path, stream, flower bed; thin structure at all distances, in the wind.
 
-The ground is one terrain; what stands on it is scattered in the terrain's frame, dense near the camera. Rows of
-trees and hills close the horizon.
+The ground is one terrain; what stands on it is scattered in the terrain's frame, dense near the camera.
+Rows of trees and hills close the horizon.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ GROUND_Y_M = 30.0
 """How far the middle of the ground lies behind the subject."""
 
 # Irradiance of the sun, its elevation in degrees, radiance of zenith and horizon.
-TIMES: dict[str, tuple[Color | Vec3, tuple[float, float], Vec3, Vec3]] = {
-    "noon": ((4.3, 4.0, 3.6), (48, 65), (0.3, 0.46, 0.8), (0.75, 0.85, 0.95)),
-    "afternoon": ((4.6, 3.9, 2.9), (26, 40), (0.3, 0.45, 0.75), (0.85, 0.85, 0.85)),
-    "golden": ((5.2, 2.9, 1.2), (9, 17), (0.3, 0.38, 0.55), (1.0, 0.68, 0.42)),
-    "overcast": ((0.0, 0.0, 0.0), (50, 60), (1.15, 1.2, 1.25), (0.85, 0.9, 0.95)),
-    "dusk": ((1.1, 0.45, 0.3), (5, 9), (0.28, 0.33, 0.58), (0.85, 0.5, 0.45)),
-    "morning": ((2.6, 2.3, 1.8), (14, 24), (0.55, 0.65, 0.8), (1.0, 0.97, 0.9)),
+TIMES: dict[str, tuple[Vec3, tuple[float, float], Vec3, Vec3]] = {
+    "noon": ((6.2, 5.8, 5.2), (48, 65), (0.42, 0.64, 1.1), (1.0, 1.15, 1.3)),
+    "afternoon": ((6.8, 5.7, 4.2), (26, 40), (0.45, 0.65, 1.05), (1.2, 1.2, 1.2)),
+    "golden": ((8.0, 4.6, 2.0), (11, 19), (0.45, 0.56, 0.8), (1.4, 0.95, 0.6)),
+    "overcast": ((0.0, 0.0, 0.0), (50, 60), (1.7, 1.78, 1.85), (1.3, 1.35, 1.4)),
+    "dusk": ((2.2, 0.9, 0.6), (6, 11), (0.6, 0.7, 1.15), (1.6, 0.95, 0.85)),
+    "morning": ((4.2, 3.7, 2.9), (16, 26), (0.8, 0.95, 1.15), (1.4, 1.35, 1.25)),
 }
 
 
@@ -109,7 +109,8 @@ class _Site:
         self.camera_xy = (draw(rng, -0.15, 0.15), -self.distance_m)
         base = max(self.height(*self.camera_xy), self.height(0.0, 0.0) - 0.1)
         self.camera_z = round(base + draw(rng, 0.45, 1.05) * self.subject_m + 0.08, 4)
-        self.haze = TIMES[self.time][3]
+        r, g, b = (min(0.8 * c, 1.0) for c in TIMES[self.time][3])
+        self.haze: Color = (r, g, b)
 
     def height(self, x: float, y: float) -> float:
         """Of the ground."""
