@@ -371,7 +371,7 @@ def _limbs(
 def _spherical(tilt: Array, azimuth: Array) -> Array:
     """Unit vectors leaning from the vertical."""
     across = np.sin(tilt)[..., None] * np.stack([np.cos(azimuth), np.sin(azimuth)], axis=-1)
-    return np.concatenate([across, np.cos(tilt)[..., None]], axis=-1)
+    return np.asarray(np.concatenate([across, np.cos(tilt)[..., None]], axis=-1), np.float64)
 
 
 def _turned_away(along: Array, turn: Array, lean: Array) -> Array:
