@@ -99,7 +99,7 @@ class _Site:
             amplitude_m=round(rough * draw(rng, 0.7, 1.3), 3),
             frequency_per_m=draw(rng, 0.1, 0.2, 3),
             seed=int(rng.integers(256)),
-            resolution=160,
+            resolution=120,
         )
         self.wind_strength, self.wind_deg = draw(rng, *ranges.wind), draw(rng, 0, 360, 1)
         self.subject_m = draw(rng, 0.3, 0.7)
@@ -269,7 +269,7 @@ def _horizon(site: _Site) -> list[ObjectSpec]:
             )
         )
     rows = (
-        ((38.0, 22, 0.1), (58.0, 34, 0.2)) if site.place != "forest" else ((26.0, 34, 0.06), (48.0, 40, 0.15))
+        ((38.0, 15, 0.1), (58.0, 21, 0.2)) if site.place != "forest" else ((26.0, 20, 0.06), (48.0, 22, 0.15))
     )
     for i, (far, count, haze) in enumerate(rows):
         tree = flora.random_tree(
@@ -539,7 +539,7 @@ def _garden(site: _Site, blades: int) -> list[ObjectSpec]:
     for row, behind in enumerate((0.55, 1.15, 2.6, 3.2)):
         height = round(site.subject_m * draw(rng, 0.55, 0.85), 4)
         kind = flora.random_flower(rng, height, 4, detail=1)
-        scatter = Scatter(count=26, size_m=(6.0, 0.35), patchiness=0.0, seed=int(rng.integers(10**6)))
+        scatter = Scatter(count=20, size_m=(5.0, 0.35), patchiness=0.0, seed=int(rng.integers(10**6)))
         objects += flora.standing(
             flora.scattered(kind, scatter, 4),
             f"bed-{row}",
@@ -556,7 +556,7 @@ def _garden(site: _Site, blades: int) -> list[ObjectSpec]:
     hedge = flora.random_bush(
         rng, draw(rng, 1.1, 1.6), leaf_m=0.08, season=site.season, blooms=bool(rng.random() < 0.4)
     )
-    scatter = Scatter(count=9, size_m=(14.0, 0.8), patchiness=0.0, seed=int(rng.integers(10**6)))
+    scatter = Scatter(count=7, size_m=(12.0, 0.8), patchiness=0.0, seed=int(rng.integers(10**6)))
     hedge_place = site.at(0.0, draw(rng, 6, 9), sunk=0.05)
     objects += flora.standing(flora.scattered(hedge, scatter, 2), "hedge", "background", hedge_place)
     return objects + _trees(site, ((draw(rng, -0.9, 0.9), draw(rng, 9, 14)),), (4.0, 7.0))
