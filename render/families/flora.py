@@ -280,8 +280,8 @@ def random_tree(
             "radius_m": 0.016 * height_m, "levels": 2 if fine else 1, "branches": 26 if fine else 44,
             "branch_from": 0.08,
             "branch_angle_deg": 95, "branch_length": 0.3, "crown": 0.95, "rise": -0.15, "crooked": 0.06,
-            "leaves": 9 if fine else 14, "leaf_shape": "lance",
-            "leaf_length_m": 0.03 * height_m if fine else 0.075 * height_m, "leaf_width": 0.35,
+            "leaves": 14, "leaf_shape": "lance",
+            "leaf_length_m": 0.018 * height_m if fine else 0.075 * height_m, "leaf_width": 0.3,
             "leaf_angle_deg": 55, "leaves_from": 0.02,
         },
         "birch": {

@@ -52,12 +52,12 @@ GROUND_Y_M = 30.0
 
 # Irradiance of the sun, its elevation in degrees, radiance of zenith and horizon.
 TIMES: dict[str, tuple[Vec3, tuple[float, float], Vec3, Vec3]] = {
-    "noon": ((6.2, 5.8, 5.2), (48, 65), (0.42, 0.64, 1.1), (1.0, 1.15, 1.3)),
-    "afternoon": ((6.8, 5.7, 4.2), (26, 40), (0.45, 0.65, 1.05), (1.2, 1.2, 1.2)),
-    "golden": ((8.0, 4.6, 2.0), (11, 19), (0.45, 0.56, 0.8), (1.4, 0.95, 0.6)),
-    "overcast": ((0.0, 0.0, 0.0), (50, 60), (1.7, 1.78, 1.85), (1.3, 1.35, 1.4)),
-    "dusk": ((2.2, 0.9, 0.6), (6, 11), (0.6, 0.7, 1.15), (1.6, 0.95, 0.85)),
-    "morning": ((4.2, 3.7, 2.9), (16, 26), (0.8, 0.95, 1.15), (1.4, 1.35, 1.25)),
+    "noon": ((6.2, 5.8, 5.2), (48, 65), (0.42, 0.64, 1.1), (0.75, 0.88, 1.0)),
+    "afternoon": ((6.8, 5.7, 4.2), (26, 40), (0.45, 0.65, 1.05), (0.9, 0.92, 0.92)),
+    "golden": ((8.0, 4.6, 2.0), (11, 19), (0.45, 0.56, 0.8), (1.15, 0.8, 0.5)),
+    "overcast": ((0.0, 0.0, 0.0), (50, 60), (1.3, 1.36, 1.42), (0.85, 0.9, 0.95)),
+    "dusk": ((2.2, 0.9, 0.6), (6, 11), (0.6, 0.7, 1.15), (1.2, 0.75, 0.7)),
+    "morning": ((4.2, 3.7, 2.9), (16, 26), (0.8, 0.95, 1.15), (1.0, 0.98, 0.92)),
 }
 
 
@@ -139,12 +139,15 @@ class _Site:
         }
         return Scatter.model_validate(fields | changes)
 
-    def cleared(self, subject: float = 0.0) -> tuple[Vec3, ...]:
-        """Discs without grass: around the camera, and towards the subject if asked."""
+    def cleared(self, line: float = 0.0) -> tuple[Vec3, ...]:
+        """Discs without grass: around the camera; for larger things, of radius ``line`` up to the subject."""
         x, y = self.camera_xy
-        discs: list[Vec3] = [(x, round(y - GROUND_Y_M, 3), 0.45)]
-        if subject:
-            discs.append((0.0, -GROUND_Y_M, subject))
+        discs: list[Vec3] = [(x, round(y - GROUND_Y_M, 3), max(0.45, 1.6 * line))]
+        if line:
+            discs += [
+                (round(x * (1 - t), 3), round(y * (1 - t) - GROUND_Y_M, 3), line)
+                for t in np.linspace(0.15, 1, 8).tolist()
+            ]
         return tuple(discs)
 
     def breeze(self, height_m: float, share: float = 1.0):
@@ -317,7 +320,9 @@ def _trees(
     objects: list[ObjectSpec] = []
     for i, (share, behind) in enumerate(spots):
         tall = draw(site.rng, *height, digits=2)
-        tree = flora.random_tree(site.rng, tall, season=site.season)
+        # Under firs the view would be full of branches.
+        kind = pick(site.rng, ("broad", "birch") if site.place == "forest" else flora.TREES)
+        tree = flora.random_tree(site.rng, tall, kind=kind, season=site.season)
         place = site.at(site.beside(behind, share), behind, sunk=0.05)
         objects += flora.standing(
             tree,
@@ -394,7 +399,7 @@ def _forest(site: _Site, blades: int) -> list[ObjectSpec]:
     scatter = site.scatter(blades // 3, patchiness=0.75)
     objects.append(flora.grass("grass", scatter, tall, pick(rng, flora.GREENS), MIDDLE, site.breeze(tall)))
     fern = flora.random_fern(rng, 0.5)
-    ferns = flora.scattered(fern, site.scatter(26, patchiness=0.4, largest=1.0, bare=site.cleared(0.6)), 2)
+    ferns = flora.scattered(fern, site.scatter(26, patchiness=0.4, largest=1.0, bare=site.cleared(0.75)), 2)
     objects += flora.standing(ferns, "ferns", "background", MIDDLE, wind=site.breeze(0.5, 0.4))
     # Trunks on both sides that leave the view to the subject free.
     shares = [draw(rng, 0.25, 0.5) * (1 if i % 2 else -1) + draw(rng, -0.15, 0.15) for i in range(5)]
