@@ -1,8 +1,8 @@
 """Scene families: each is a record of ranges and a function ``random_thing(rng, ranges)``.
 
 ``tabletop``: still lifes on a wooden table. ``night``: lamps and lights over wet ground. ``nature``:
-plants out of doors. ``cards``: cut-outs. ``stress``: what breaks refocusing. ``world``: one scene that the user
-wrote out.
+plants out of doors. ``cards``: cut-outs. ``stress``: what breaks refocusing. ``world``: one scene that the
+user wrote out.
 """
 
 from __future__ import annotations
