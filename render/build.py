@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from focuspull.dataset.errors import UserError
 from focuspull.render import motion, spec
 from focuspull.render.deform import bent, rippled
+from focuspull.render.drawings import drawn
 from focuspull.render.geometry import Mesh, bent_card, card_mesh, disc, make_mesh, rectangle
 from focuspull.render.textures import Pixels, TextureMap, bake, read_image, read_values
 
@@ -168,13 +169,8 @@ def _object_item(
 ) -> Item:
     shape, material = item.shape, item.material
     if isinstance(shape, spec.Card):
-        refs = (shape.image,) if shape.image is not None else shape.sequence.frames  # type: ignore[union-attr]
-        images = [_rgba(locate(ref, files), ref.name) for ref in refs]
-        if len({image.shape for image in images}) > 1:
-            raise UserError(f"{shape.sequence.pattern}: frames differ in size. Give frames of one size.")  # type: ignore[union-attr]
+        images = _card_images(shape, files)
         coverage = np.max([image[..., 3] for image in images], axis=0)
-        if not coverage.any():
-            raise UserError(f"{refs[0].name}: is fully transparent. Give an image with some opaque pixels.")
         mesh = bent_card(card_mesh(coverage, shape.height_m), shape.bend_deg)
         if shape.unlit:
             surfaces = tuple(_unlit_surface(image, shape.radiance) for image in images)
@@ -208,8 +204,25 @@ def _form(item: spec.ObjectSpec, mesh: Mesh, fps: float) -> Callable[[float], Me
             return None
 
 
-def _rgba(path: Path, name: str) -> Pixels:
+def _card_images(card: spec.Card, files: Mapping[str, Path]) -> list[Pixels]:
+    """The pictures of a card, ``[H, W, 4]`` each, of one size."""
+    if card.drawing is not None:
+        picture = drawn(card.drawing)
+        # What is lit reflects at most all of it.
+        return [picture if card.unlit else np.minimum(picture, 1)]
+    refs = card.sequence.frames if card.image is None else (card.image,)  # type: ignore[union-attr]
+    images = [_rgba(locate(ref, files), ref.name, opaque=card.opaque) for ref in refs]
+    if len({image.shape for image in images}) > 1:
+        raise UserError(f"{card.sequence.pattern}: frames differ in size. Give frames of one size.")  # type: ignore[union-attr]
+    if not any(image[..., 3].any() for image in images):
+        raise UserError(f"{refs[0].name}: is fully transparent. Give an image with some opaque pixels.")
+    return images
+
+
+def _rgba(path: Path, name: str, *, opaque: bool) -> Pixels:
     image = read_image(path, name)
+    if opaque:
+        return np.concatenate([image[..., :3], np.ones_like(image[..., :1])], axis=2)
     if image.shape[2] != 4:
         raise UserError(f"{name}: has no alpha channel. Give an RGBA image.")
     return image

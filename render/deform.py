@@ -23,7 +23,7 @@ def bent(mesh: Mesh, wind: spec.Wind, time_s: float, rest: NDArray[np.float64]) 
     """A mesh in the wind.
 
     Args:
-        mesh: In its own frame, standing on z = 0; what is below that stays.
+        mesh: In its own frame, standing on z = 0 or with heights of its own; what is below that stays.
         wind: How it blows.
         time_s: When.
         rest: ``[4, 4]`` rest pose of the thing, so that the wind has a direction in the world.
@@ -34,7 +34,8 @@ def bent(mesh: Mesh, wind: spec.Wind, time_s: float, rest: NDArray[np.float64]) 
     along[2] = 0.0
     along /= max(float(np.linalg.norm(along)), 1e-9)
     points = mesh.vertices.astype(np.float64)
-    height = np.maximum(points[:, 2] / wind.height_m, 0.0)
+    above = points[:, 2] if mesh.heights is None else mesh.heights.astype(np.float64)
+    height = np.maximum(above / wind.height_m, 0.0)
     lift = height**wind.stiffness
     lift_slope = wind.stiffness * height ** (wind.stiffness - 1) / wind.height_m
     way = (points @ along + rest[:3, 3] @ world) / wind.wavelength_m

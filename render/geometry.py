@@ -6,6 +6,7 @@ coordinates are discontinuous.
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,12 +33,14 @@ class Mesh:
         normals: ``[V, 3]`` float32, unit length.
         uvs: ``[V, 2]`` float32.
         triangles: ``[F, 3]`` int32.
+        heights: ``[V]`` float32, above where each thing is rooted, if that is not z = 0, for the wind.
     """
 
     vertices: NDArray[np.float32]
     normals: NDArray[np.float32]
     uvs: NDArray[np.float32]
     triangles: NDArray[np.int32]
+    heights: NDArray[np.float32] | None = None
 
     def scaled(self, scale: ArrayLike) -> Mesh:
         """The mesh stretched along its axes; normals stay perpendicular."""
@@ -47,6 +50,7 @@ class Mesh:
             unit_vectors(self.normals / s).astype(np.float32),
             self.uvs,
             self.triangles,
+            None if self.heights is None else self.heights * np.float32(s[2]),
         )
 
     def moved(self, pose: NDArray) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -82,6 +86,10 @@ def make_mesh(shape: spec.Shape, path: Path | None = None) -> Mesh:
             return _lattice(shape)
         case spec.Compound():
             return _join([_placed(part) for part in shape.parts])
+        case spec.Grass() | spec.Strewn() | spec.Plant() | spec.Fibres():
+            from focuspull.render import plants  # builds on this module
+
+            return plants.grown(shape)
         case spec.MeshFile():
             assert path is not None
             return read_mesh(shape, path)
@@ -231,11 +239,48 @@ def _blob(shape: spec.Blob) -> Mesh:
 def _terrain(shape: spec.Terrain) -> Mesh:
     n = shape.resolution
     grid = _plane_grid(np.linspace(-0.5, 0.5, n), np.linspace(-0.5, 0.5, n)) * [*shape.size_m, 1.0]
-    perlin = np.frompyfunc(lambda x, y: noise.pnoise2(x, y, octaves=5, base=shape.seed), 2, 1)
-    xy = grid[..., :2] * shape.frequency_per_m + 0.37
-    grid[..., 2] = 2 * shape.amplitude_m * perlin(xy[..., 0], xy[..., 1]).astype(np.float64)
-    grid[..., 2] -= grid[..., 2].mean()
+    grid[..., 2] = _terrain_heights(shape)
     return _with_smooth_normals(_grid_mesh(grid))
+
+
+def _terrain_heights(shape: spec.Terrain) -> NDArray[np.float64]:
+    """Heights ``[resolution, resolution]``, rows along y."""
+    return _noise_heights(
+        shape.size_m, shape.amplitude_m, shape.frequency_per_m, shape.seed, shape.resolution
+    )
+
+
+@functools.lru_cache(maxsize=4)
+def _noise_heights(
+    size_m: tuple[float, float], amplitude_m: float, frequency_per_m: float, seed: int, n: int
+) -> NDArray[np.float64]:
+    """Kept, since all that stands on a terrain asks for the same ones."""
+    xy = (_plane_grid(np.linspace(-0.5, 0.5, n), np.linspace(-0.5, 0.5, n)) * [*size_m, 1.0])[..., :2]
+    perlin = np.frompyfunc(lambda x, y: noise.pnoise2(x, y, octaves=5, base=seed), 2, 1)
+    xy = xy * frequency_per_m + 0.37
+    heights = 2 * amplitude_m * perlin(xy[..., 0], xy[..., 1]).astype(np.float64)
+    heights -= heights.mean()
+    heights.flags.writeable = False
+    return heights
+
+
+def terrain_height(shape: spec.Terrain, places: ArrayLike) -> NDArray[np.float64]:
+    """Height of a terrain's triangles.
+
+    Args:
+        shape: The terrain.
+        places: ``[..., 2]``, x and y in its frame; beyond its edge the edge's height holds.
+
+    Returns:
+        ``[...]``, metres.
+    """
+    heights, n = _terrain_heights(shape), shape.resolution
+    at = np.clip(np.asarray(places, np.float64) / shape.size_m + 0.5, 0, 1) * (n - 1)
+    cell = np.minimum(at.astype(int), n - 2)
+    (column, row), (x, y) = np.moveaxis(cell, -1, 0), np.moveaxis(at - cell, -1, 0)
+    a, b = heights[row, column], heights[row, column + 1]
+    c, d = heights[row + 1, column + 1], heights[row + 1, column]
+    return np.where(x >= y, a + x * (b - a) + y * (c - b), a + y * (d - a) + x * (c - d))
 
 
 def _tube(shape: spec.Tube) -> Mesh:

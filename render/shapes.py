@@ -15,6 +15,7 @@ from focuspull.render.records import (
     NonNegative,
     Positive,
     Unit,
+    Vec2,
     Vec3,
 )
 
@@ -162,11 +163,29 @@ class MeshFile(Model):
     later_fields: ClassVar[tuple[str, ...]] = ("file_materials",)
 
 
+class Drawing(Model):
+    """A picture that is drawn from its seed, for cards without files.
+
+    Attributes:
+        kind: ``cutout``: one random outline with a texture. ``figure``, ``bird``, ``tree``, ``bloom``:
+            such things, shaded. ``scenery``: a whole picture of soft shapes and lamps, for backdrops.
+        seed: Of all that is drawn.
+        resolution: Height in pixels.
+        aspect: Width over height, of a scenery; others fit into a square.
+    """
+
+    kind: Literal["cutout", "figure", "bird", "tree", "bloom", "scenery"] = "cutout"
+    seed: int = Field(default=0, ge=0)
+    resolution: int = Field(default=256, ge=16, le=2048)
+    aspect: float = Field(default=1.0, ge=0.25, le=4.0)
+
+
 class Card(Model):
-    """Alpha cut-out: an RGBA image, or a sequence, on a plane standing on z = 0 and facing -y.
+    """Alpha cut-out: an RGBA image, a sequence or a drawing, on a plane standing on z = 0 and facing -y.
 
     The image gives base colour and opacity; the other material fields apply. Width follows the image.
     ``bend_deg`` rolls it around the vertical into part of a cylinder, whose sides come towards -y.
+    ``opaque`` takes the image whole, with or without transparency: a photograph.
 
     ``unlit``: the image is light instead, ``radiance`` where it is white (above that in a float image), from
     the front only and dimmed by its opacity; nothing is reflected, so there is no material. Such a card
@@ -180,12 +199,14 @@ class Card(Model):
     unlit: bool = False
     radiance: Light3 = (1.0, 1.0, 1.0)
     bend_deg: float = Field(default=0.0, ge=-180.0, le=180.0)
-    later_fields: ClassVar[tuple[str, ...]] = ("bend_deg",)
+    drawing: Drawing | None = None
+    opaque: bool = False
+    later_fields: ClassVar[tuple[str, ...]] = ("bend_deg", "drawing", "opaque")
 
     @model_validator(mode="after")
     def _one_source(self) -> Card:
-        if (self.image is None) == (self.sequence is None):
-            raise ValueError("a card needs exactly one of 'image' and 'sequence'")
+        if sum(source is not None for source in (self.image, self.sequence, self.drawing)) != 1:
+            raise ValueError("a card needs exactly one of 'image', 'sequence' and 'drawing'")
         if self.radiance != (1.0, 1.0, 1.0) and not self.unlit:
             raise ValueError("radiance is for unlit cards: set unlit, or take radiance away")
         return self
@@ -220,6 +241,151 @@ class Lattice(Model):
     segments: int = Field(default=8, ge=3, le=64)
 
 
+class Scatter(Model):
+    """Where copies stand on a rectangle around the origin, on a terrain if one is given.
+
+    With ``dense_at`` the density falls with the distance r from there as ``1 / (r^2 + dense_radius_m^2)``,
+    so that a camera above that point sees them about equally dense near and far; what stands for several is
+    that much larger (at most ``largest`` times).
+
+    Attributes:
+        count: How many; fewer if the rules below leave too little room.
+        size_m: Of the rectangle.
+        ground: They stand on it; its size should be that of the rectangle or larger.
+        dense_at: See above; None: the same density everywhere.
+        dense_radius_m: See above.
+        largest: See above.
+        fan_deg: Full angle around +y, seen from ``dense_at``, within which they stand.
+        patchiness: 0: even; 1: in patches with bare ground between.
+        above_m: They stand only where the ground is higher than this, as beside water.
+        bare: Discs (x, y, radius) where none stands; a path is a row of discs.
+        seed: Of places, turns and sizes.
+    """
+
+    count: int = Field(ge=1, le=200_000)
+    size_m: tuple[Positive, Positive] = (10.0, 10.0)
+    ground: Terrain | None = None
+    dense_at: Vec2 | None = None
+    dense_radius_m: Positive = 2.0
+    largest: float = Field(default=3.0, ge=1.0, le=10.0)
+    fan_deg: float = Field(default=360.0, gt=0.0, le=360.0)
+    patchiness: Unit = 0.3
+    above_m: float | None = None
+    bare: tuple[Vec3, ...] = ()
+    seed: int = Field(default=0, ge=0)
+
+
+class Grass(Model):
+    """Curved blades, each with a tint of its own in the texture."""
+
+    type: Literal["grass"]
+    scatter: Scatter
+    height_m: Positive = 0.25
+    width_m: Positive = 0.004
+    lean: NonNegative = 0.5
+    uneven: Unit = 0.4
+    segments: int = Field(default=3, ge=1, le=16)
+
+
+class Strewn(Model):
+    """Small things that lie about: pebbles, or fallen leaves."""
+
+    type: Literal["strewn"]
+    kind: Literal["pebbles", "leaves"]
+    scatter: Scatter
+    size_m: Positive = 0.03
+    uneven: Unit = 0.6
+
+
+class Plant(Model):
+    """A plant that grows from the origin, from a herb to a tree; each part is an object of its own.
+
+    Stems fan out of the root; each carries ``branches``, those carry more, ``levels`` deep. The last ones
+    carry ``leaves``, and at their tips flowers. The same record with another ``part`` fits exactly.
+
+    Attributes:
+        part: Which of its parts this object is.
+        height_m: Length of the stems.
+        radius_m: Of the stems at the root; they taper.
+        stems: Number of stems.
+        spread_deg: How far the outer stems lean.
+        levels: How often it branches.
+        branches: Branches of each stem, and of each branch.
+        branch_from: Where on its parent the first one leaves.
+        branch_angle_deg: Between branch and parent.
+        branch_length: Of the parent's length.
+        crown: 0: branches are equally long; 1: they shrink to nothing at the top, as a fir's.
+        rise: Above 0 growth turns upwards, below 0 it hangs.
+        crooked: How much growth wanders.
+        leaf_shape: Outline.
+        leaf_length_m: Length of a leaf.
+        leaf_width: Of its length.
+        leaf_angle_deg: Between leaf and twig.
+        detail: 1: for the distance, a leaf is four triangles; more: finer outlines that curl, round middles.
+        leaves: On each of the last branches.
+        leaves_from: Where on the twig they begin.
+        pairs: Leaves to the left and right, as a fern's, and smaller towards the tip; else in a spiral.
+        flower_radius_m: Of open flowers.
+        petals: Of each flower; 0: it does not flower.
+        petal_lift_deg: 0 flat, 80 a cup.
+        centre: Radius of the flower's middle, of the flower's.
+        scatter: Many copies instead of one; they are turned, and up to a third smaller or larger.
+        variants: How many different plants those are.
+        seed: Of the growth.
+    """
+
+    type: Literal["plant"]
+    part: Literal["wood", "leaves", "petals", "centres"]
+    height_m: Positive = 0.5
+    radius_m: Positive = 0.004
+    stems: int = Field(default=1, ge=1, le=200)
+    spread_deg: float = Field(default=15.0, ge=0.0, le=90.0)
+    levels: int = Field(default=0, ge=0, le=4)
+    branches: int = Field(default=6, ge=1, le=80)
+    branch_from: Unit = 0.3
+    branch_angle_deg: float = Field(default=50.0, ge=0.0, le=150.0)
+    branch_length: float = Field(default=0.5, gt=0.0, le=1.5)
+    crown: Unit = 0.5
+    rise: float = Field(default=0.2, ge=-3.0, le=3.0)
+    crooked: Unit = 0.25
+    leaf_shape: Literal["oval", "lance", "round", "heart", "needle"] = "oval"
+    leaf_length_m: Positive = 0.05
+    leaf_width: float = Field(default=0.5, gt=0.0, le=2.0)
+    leaf_angle_deg: float = Field(default=50.0, ge=0.0, le=120.0)
+    detail: int = Field(default=1, ge=1, le=4)
+    leaves: int = Field(default=8, ge=0, le=400)
+    leaves_from: Unit = 0.15
+    pairs: bool = False
+    flower_radius_m: Positive = 0.02
+    petals: int = Field(default=0, ge=0, le=60)
+    petal_lift_deg: float = Field(default=15.0, ge=-60.0, le=85.0)
+    centre: float = Field(default=0.3, gt=0.0, le=1.0)
+    scatter: Scatter | None = None
+    variants: int = Field(default=3, ge=1, le=16)
+    seed: int = Field(default=0, ge=0)
+
+
+class Fibres(Model):
+    """Hair-like strands, tapering to nothing; each has a tint of its own in the texture.
+
+    ``tuft`` fans out of the origin upwards, ``fur`` covers a sphere around the origin, ``curtain`` hangs from
+    a rail of ``width_m`` along x at ``length_m``, and ``seedhead`` is a sphere of stalks, each with a parasol
+    of hairs at its end.
+    """
+
+    type: Literal["fibres"]
+    arrangement: Literal["tuft", "fur", "curtain", "seedhead"]
+    count: int = Field(default=800, ge=1, le=100_000)
+    length_m: Positive = 0.1
+    radius_m: Positive = 0.0003
+    width_m: Positive = 0.1
+    curl: Unit = 0.2
+    droop: float = Field(default=0.3, ge=-2.0, le=2.0)
+    steps: int = Field(default=6, ge=1, le=64)
+    sides: int = Field(default=3, ge=3, le=32)
+    seed: int = Field(default=0, ge=0)
+
+
 PlainShape = Annotated[
     Sphere | Box | Plane | Cylinder | Torus | Lathe | Blob | Terrain | Tube | Lattice,
     Field(discriminator="type"),
@@ -243,6 +409,6 @@ class Compound(Model):
 
 
 Shape = Annotated[
-    PlainShape | Compound | MeshFile | Card,
+    PlainShape | Compound | MeshFile | Card | Grass | Strewn | Plant | Fibres,
     Field(discriminator="type"),
 ]

@@ -35,6 +35,9 @@ from focuspull.render.shapes import Box as Box
 from focuspull.render.shapes import Card, MaterialSpec, Shape
 from focuspull.render.shapes import Compound as Compound
 from focuspull.render.shapes import Cylinder as Cylinder
+from focuspull.render.shapes import Drawing as Drawing
+from focuspull.render.shapes import Fibres as Fibres
+from focuspull.render.shapes import Grass as Grass
 from focuspull.render.shapes import ImageTexture as ImageTexture
 from focuspull.render.shapes import Lathe as Lathe
 from focuspull.render.shapes import Lattice as Lattice
@@ -42,8 +45,11 @@ from focuspull.render.shapes import MeshFile as MeshFile
 from focuspull.render.shapes import Part as Part
 from focuspull.render.shapes import PlainShape as PlainShape
 from focuspull.render.shapes import Plane as Plane
+from focuspull.render.shapes import Plant as Plant
 from focuspull.render.shapes import ProceduralTexture as ProceduralTexture
+from focuspull.render.shapes import Scatter as Scatter
 from focuspull.render.shapes import Sphere as Sphere
+from focuspull.render.shapes import Strewn as Strewn
 from focuspull.render.shapes import Terrain as Terrain
 from focuspull.render.shapes import Texture as Texture
 from focuspull.render.shapes import Torus as Torus

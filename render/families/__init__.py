@@ -1,7 +1,8 @@
 """Scene families: each is a record of ranges and a function ``random_thing(rng, ranges)``.
 
-``tabletop``: still lifes on a wooden table. ``night``: lamps and lights over wet ground. ``world``: one scene
-that the user wrote out.
+``tabletop``: still lifes on a wooden table. ``night``: lamps and lights over wet ground. ``nature``:
+plants out of doors. ``cards``: cut-outs. ``stress``: what breaks refocusing. ``world``: one scene that the
+user wrote out.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
+from focuspull.render.families.cards import CardsRanges, random_cards
+from focuspull.render.families.nature import NatureRanges, random_nature
 from focuspull.render.families.night import NightRanges, random_night
+from focuspull.render.families.stress import StressRanges, random_stress
 from focuspull.render.families.tabletop import TabletopRanges, random_tabletop
 from focuspull.render.pool import AssetPool
 from focuspull.render.spec import Model, World
@@ -25,8 +29,11 @@ class GivenWorld(Model):
     world: World
 
 
-FamilySpec = Annotated[TabletopRanges | NightRanges | GivenWorld, Field(discriminator="family")]
-FAMILIES = ("tabletop", "night", "world")
+FamilySpec = Annotated[
+    TabletopRanges | NightRanges | NatureRanges | CardsRanges | StressRanges | GivenWorld,
+    Field(discriminator="family"),
+]
+FAMILIES = ("tabletop", "night", "nature", "cards", "stress", "world")
 
 
 def random_world(family: FamilySpec, rng: np.random.Generator, assets: AssetPool) -> World:
@@ -42,5 +49,11 @@ def random_world(family: FamilySpec, rng: np.random.Generator, assets: AssetPool
             return random_tabletop(rng, family)
         case NightRanges():
             return random_night(rng, family)
+        case NatureRanges():
+            return random_nature(rng, family, assets)
+        case CardsRanges():
+            return random_cards(rng, family, assets)
+        case StressRanges():
+            return random_stress(rng, family)
         case GivenWorld():
             return family.world

@@ -41,7 +41,8 @@ class FamilyRanges(Model):
     def _in_order(self) -> Self:
         for name in type(self).model_fields:
             value = getattr(self, name)
-            if isinstance(value, tuple) and value[0] > value[1]:
+            # Tuples of names are choices, not ranges.
+            if isinstance(value, tuple) and not isinstance(value[0], str) and value[0] > value[1]:
                 raise ValueError(f"{name} needs low <= high, got {list(value)}")
         return self
 

@@ -183,11 +183,11 @@ FOCUS = [{"frame": 0, "disparity": 0.5}]
         ("targets.0.focus", [{"frame": 0, "disparity": 1.2}], "less than or equal to 1"),
         # Validators of our own.
         ("world.objects.0.name", "card", "object names must be unique, doubled: card"),
-        ("world.objects.2.shape", {"type": "card"}, "exactly one of 'image' and 'sequence'"),
+        ("world.objects.2.shape", {"type": "card"}, "exactly one of 'image', 'sequence' and 'drawing'"),
         (
             "world.objects.2.shape",
             CARD | {"sequence": {"pattern": "*.png"}},
-            "exactly one of 'image' and 'sequence'",
+            "exactly one of 'image', 'sequence' and 'drawing'",
         ),
         ("world.objects.1.motion", [KEYS | {"times_s": [1, 1]}], "times_s must increase"),
         ("world.objects.1.motion", [KEYS | {"positions_m": [[0, 0, 0]]}], "need 2 entries"),
