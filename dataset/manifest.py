@@ -1,8 +1,8 @@
 """Manifests: what the clips of a corpus must be, so that who renders them again can tell if they are.
 
 A manifest has the hash of every clip's scene, which depends on the spec alone, and where the clips were
-rendered the hash of their contents, with the versions and the kind of processor that made them: the same
-versions on the same kind of processor give the same bytes. Shipped ones have a name:
+rendered the hash of their contents, with the versions and the model of processor that made them: the same
+versions on the same model give the same bytes, other models may round differently. Shipped ones have a name:
 ``focuspull-dataset check DIR --manifest NAME``.
 They are made by `focuspull-render manifest`, again whenever a shipped spec or the look of a family changes.
 """
@@ -128,8 +128,8 @@ def check_manifest(corpus: Path, manifest: Manifest) -> list[str]:
         manifest: What it should be.
 
     Returns:
-        One line per clip that is missing, too many, of another scene or, where versions are those of the
-        manifest, of other contents.
+        One line per clip that is missing, too many, of another scene or, where versions and processor are
+        those of the manifest, of other contents; the corpus is taken to have been made on this machine.
 
     Raises:
         UserError: If the corpus cannot be read.
@@ -145,6 +145,11 @@ def contents_note(corpus: Path, manifest: Manifest) -> str | None:
     """
     if manifest.renderer is None:
         return f"{manifest.name}: the manifest has scenes only, no contents."
+    if (here := processor_kind()) != manifest.processor:
+        return (
+            f"{manifest.name}: contents were made on {manifest.processor}, this is {here}, which may round "
+            "differently: they were not compared."
+        )
     known = {clip.key for clip in manifest.clips}
     for marker in _markers(corpus):
         for clip in marker.clips:
@@ -156,15 +161,25 @@ def contents_note(corpus: Path, manifest: Manifest) -> str | None:
 
 
 def processor_kind() -> str:
-    """What of a processor decides how renderers round: ``x86-64-v4``, ``x86-64-v3``, or the machine."""
+    """What of a processor decides how renderers round, such as ``x86-64-v4 GenuineIntel 6-143``.
+
+    The level of its instructions alone does not: two processors of one level, of other models, gave other
+    bytes in ten of twelve clips. Off Linux and x86-64 it is the machine's name.
+    """
     try:
-        lines = _CPUINFO.read_text().splitlines()
+        text = _CPUINFO.read_text()
     except OSError:
         return platform.machine()
-    flags = next(
-        (set(line.partition(":")[2].split()) for line in lines if line.startswith("flags")), set[str]()
-    )
-    return next((name for name, needed in _LEVELS if needed <= flags), platform.machine())
+    facts: dict[str, str] = {}
+    for line in text.splitlines():
+        name, colon, value = line.partition(":")
+        if colon:
+            facts.setdefault(name.strip(), value.strip())
+    flags = set(facts.get("flags", "").split())
+    level = next((name for name, needed in _LEVELS if needed <= flags), platform.machine())
+    if not {"vendor_id", "cpu family", "model"} <= facts.keys():
+        return level
+    return f"{level} {facts['vendor_id']} {facts['cpu family']}-{facts['model']}"
 
 
 def libraries_here() -> dict[str, str]:
@@ -200,12 +215,13 @@ def _problems(corpus: Path, manifest: Manifest) -> Iterable[str]:
             )
         elif (
             clip.members_sha256 not in (None, entry.members_sha256)
+            and manifest.processor == processor_kind()
             and _renderer(corpus, marker, clip.key) == manifest.renderer
         ):
             yield (
                 f"{where}: has contents {entry.members_sha256[:12]}..., {manifest.name} "
-                f"{str(clip.members_sha256)[:12]}... by the same versions on {manifest.processor}; other "
-                f"kinds of processors{_libraries_text(manifest)} round differently. Render it on that kind."
+                f"{str(clip.members_sha256)[:12]}... by the same versions on {manifest.processor}"
+                f"{_libraries_text(manifest)}. Render it again."
             )
 
 
@@ -225,7 +241,7 @@ def _renderer(corpus: Path, marker: ShardMarker, key: str) -> RendererMeta:
 
 def _libraries_text(manifest: Manifest) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in manifest.libraries.items())
-    return f", and others than {versions}," if versions else ""
+    return f" with {versions}" if versions else ""
 
 
 def _words(renderer: RendererMeta) -> str:

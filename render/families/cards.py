@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
+from focuspull.render.families.camera import random_camera
 from focuspull.render.families.layout import (
     Count,
     FamilyRanges,
@@ -19,7 +20,6 @@ from focuspull.render.families.layout import (
     draw,
     draw_count,
     pick,
-    random_camera_move,
 )
 from focuspull.render.pool import AssetPool, CutoutAsset
 from focuspull.render.spec import (
@@ -152,7 +152,14 @@ def random_cards(rng: np.random.Generator, ranges: CardsRanges, assets: AssetPoo
         _backdrop(rng, assets, distance * backdrop_far, half_width, eye, unlit=unlit, start=-distance)
     )
     position = (0.0, -distance, eye)
-    path, handheld = random_camera_move(rng, position, (0.0, 0.0, 0.5), draw(rng, *ranges.camera_reach_m))
+    path, handheld = random_camera(
+        rng,
+        position,
+        (0.0, 0.0, 0.5),
+        draw(rng, *ranges.camera_reach_m),
+        obstacles=objects,
+        focal_length_mm=focal_mm,
+    )
     camera = CameraSpec(focal_length_mm=focal_mm, path=path, handheld=handheld)
     if unlit:
         glow = draw(rng, 0.05, 0.3)

@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from focuspull.render.families import flora
+from focuspull.render.families.camera import random_camera
 from focuspull.render.families.layout import (
     Count,
     FamilyRanges,
@@ -19,7 +20,6 @@ from focuspull.render.families.layout import (
     draw,
     draw_count,
     pick,
-    random_camera_move,
 )
 from focuspull.render.geometry import terrain_height
 from focuspull.render.pool import AssetPool
@@ -181,7 +181,9 @@ def random_nature(rng: np.random.Generator, ranges: NatureRanges, assets: AssetP
         round(site.height(0.0, 0.0) + draw(rng, 0.6, 0.85) * site.subject_m, 4),
     )
     reach = draw(rng, *ranges.camera_reach_m) * min(1.0, site.distance_m / 1.5)
-    path, handheld = random_camera_move(rng, position, aim, reach)
+    path, handheld = random_camera(
+        rng, position, aim, reach, obstacles=objects, focal_length_mm=site.focal_mm
+    )
     return World(
         objects=tuple(objects),
         lights=lights,

@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from focuspull.render.families import obstacles, props
+from focuspull.render.families.camera import random_camera
 from focuspull.render.families.layout import (
     Count,
     FamilyRanges,
@@ -20,7 +21,6 @@ from focuspull.render.families.layout import (
     draw_count,
     free_place,
     pick,
-    random_camera_move,
 )
 from focuspull.render.spec import (
     AreaLight,
@@ -104,15 +104,21 @@ def random_stress(rng: np.random.Generator, ranges: StressRanges) -> World:
     objects += _props(rng, ranges, palette, taken, {item.role for item in objects})
 
     position = (draw(rng, -0.06, 0.06), draw(rng, -1.0, -0.92), draw(rng, 0.2, 0.4))
-    path, handheld = random_camera_move(rng, position, (0.0, 0.1, 0.11), draw(rng, *ranges.camera_reach_m))
+    focal_mm = draw(rng, *ranges.focal_length_mm, digits=1)
+    path, handheld = random_camera(
+        rng,
+        position,
+        (0.0, 0.1, 0.11),
+        draw(rng, *ranges.camera_reach_m),
+        obstacles=objects,
+        focal_length_mm=focal_mm,
+    )
     light, environment = _light(rng)
     return World(
         objects=tuple(objects),
         lights=light,
         environment=environment,
-        camera=CameraSpec(
-            focal_length_mm=draw(rng, *ranges.focal_length_mm, digits=1), path=path, handheld=handheld
-        ),
+        camera=CameraSpec(focal_length_mm=focal_mm, path=path, handheld=handheld),
     )
 
 

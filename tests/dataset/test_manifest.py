@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from focuspull.dataset import cli
+from focuspull.dataset import manifest as manifest_module
 from focuspull.dataset.errors import UserError
 from focuspull.dataset.manifest import (
     MANIFESTS,
@@ -62,7 +64,7 @@ def test_what_differs_is_named(corpus: Path) -> None:
     assert "train-000000.tar, clip-000000: is of scene" in problem and "discs has 000000000000" in problem
     other = changed(manifest, 1, members_sha256="0" * 64)
     (problem,) = check_manifest(corpus, other)
-    assert "clip-000001: has contents" in problem and "other kinds of processors" in problem
+    assert "clip-000001: has contents" in problem and processor_kind() in problem
     assert f"numpy {np.__version__}" in problem
     shutil.move(corpus / "val-000000.json", corpus / "elsewhere")
     assert f"{corpus}: clip-000002 of discs is missing. Render it." in check_manifest(corpus, manifest)
@@ -79,6 +81,28 @@ def test_contents_of_other_versions_are_not_compared_and_it_says_so(corpus: Path
     note = contents_note(corpus, other)
     assert note is not None and "discs 1.0 cpu" in note and "discs 2.0 cpu" in note
     assert contents_note(corpus, scenes_of(corpus)) == "discs: the manifest has scenes only, no contents."
+
+
+def test_contents_of_other_processors_are_not_compared_and_it_says_so(corpus: Path) -> None:
+    manifest = changed(rendered_manifest(scenes_of(corpus), corpus), 1, members_sha256="0" * 64)
+    other = manifest.model_copy(update={"processor": "x86-64-v4 GenuineIntel 6-0"})
+    assert check_manifest(corpus, other) == []
+    note = contents_note(corpus, other)
+    assert note is not None and "GenuineIntel 6-0" in note and processor_kind() in note
+
+
+def test_the_kind_of_a_processor_is_its_level_and_its_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "cpuinfo"
+    lines = ["vendor_id\t: GenuineIntel", "cpu family\t: 6", "model\t\t: 143", "model name\t: Xeon"]
+    path.write_text("\n".join([*lines, "flags\t\t: fpu avx2 fma"]))
+    monkeypatch.setattr(manifest_module, "_CPUINFO", path)
+    assert processor_kind() == "x86-64-v3 GenuineIntel 6-143"
+    path.write_text("flags : avx512f avx512bw avx512vl\n")
+    assert processor_kind() == "x86-64-v4"
+    monkeypatch.setattr(manifest_module, "_CPUINFO", tmp_path / "none")
+    assert processor_kind() == platform.machine()
 
 
 def test_the_command_says_what_differs(
