@@ -161,7 +161,7 @@ def _parser() -> argparse.ArgumentParser:
         _ls,
         "list the clips of a corpus",
         "ls corpora/tiny",
-        "ls corpora/tiny --where \"max_radius_px > 8 and family == 'night'\"",
+        "ls corpora/tiny --where 'motion_px<4'",
     )
     listing.add_argument(
         "--where", metavar="CONDITION", default="", help="only clips that fulfil it, on columns of the index"
