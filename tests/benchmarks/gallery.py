@@ -2,12 +2,9 @@
 
 A contact sheet per family: a row per clip with its first and last frame, its bokeh in both renderers, a focus
 pull and disparity; and one page of all of them. Frames are rendered as ``focuspull-render still`` renders
-them: in processes of their own, with the bytes that a corpus would have. What is there is not rendered again.
+them, in processes of their own, with the bytes that a corpus would have; what is there is not rendered again.
 
-Then a table of costs. A clip is taken to cost ``rest + frames * frame * pixels * paths``: what one frame costs
-here, scaled with pixels and paths to a clip of `CLIP`, and once what else the process does (start, build,
-ground truth). A frame's fixed costs are scaled too, so that the estimate is on the safe side. Cycles renders
-target by target: its frame, measured with the pinhole and one target, is scaled by half the number of images.
+Then a table of what clips of `CLIP` cost, measured at ``--cost-size`` as `tests.benchmarks.costs` says.
 
 Run it from the root of the repository: ``python -m tests.benchmarks.gallery --out runs/gallery``.
 """
@@ -18,7 +15,9 @@ import argparse
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -33,8 +32,17 @@ from focuspull.render.backends import get_backend
 from focuspull.render.randomize import randomize
 from focuspull.render.spec import SceneSpec
 from focuspull.render.worker import Job, Timing, spawn
+from tests.benchmarks import costs
 from tests.benchmarks.sheets import Tile, jpeg, overview, sheet
-from tests.benchmarks.worlds import Worlds, chosen_families, family_names, in_threads, size, worlds_of
+from tests.benchmarks.worlds import (
+    Worlds,
+    chosen_families,
+    family_names,
+    in_threads,
+    probe_all,
+    size,
+    worlds_of,
+)
 from tests.rendering import BACKENDS
 
 CLIP = {"frames": 25, "width": 1024, "height": 576}
@@ -102,7 +110,7 @@ def shots_of(worlds: Worlds, backend: str, out: Path) -> list[Shot]:
         except UserError as error:
             scene, problem = None, str(error)
         frames: tuple[int, ...] = (0, worlds.spec.film.num_frames - 1)
-        if backend != BACKENDS[1]:
+        if backend == "cycles":
             frames = (0,)
             scene = scene and scene.model_copy(update={"targets": scene.targets[:1]})
         digest = "none" if scene is None else scene.sha256()[:10]
@@ -154,7 +162,7 @@ def clip_tiles(mitsuba: Shot | None, cycles: Shot | None) -> list[Tile]:
         return Tile(image, caption if image is not None else "not rendered")
 
     last = mitsuba.frames[-1] if mitsuba else 0
-    number = (mitsuba or cycles).number if mitsuba or cycles else 0
+    number = next(shot.number for shot in (mitsuba, cycles) if shot is not None)
     pairs = {s: [x and x.image(s, 0) for x in (mitsuba, cycles)] for s in ("aif", "bokeh0")}
     found = {
         s: psnr_db(a / 255.0, b / 255.0) for s, (a, b) in pairs.items() if a is not None and b is not None
@@ -175,69 +183,11 @@ def clip_tiles(mitsuba: Shot | None, cycles: Shot | None) -> list[Tile]:
 
 
 def overview_tiles(rows: Sequence[Sequence[Tile]]) -> list[Tile]:
-    """Of the first clip all in focus, bokeh and disparity; of the others bokeh, each end of the pull in turn."""
+    """All in focus, bokeh and disparity of the first clip; bokeh of the others, focus here and there."""
     if not rows:
         return []
     first = rows[0]
     return [first[0], first[2], first[6], *(row[(4, 2, 5)[i % 3]] for i, row in enumerate(rows[1:]))]
-
-
-# --- Costs ----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Cost:
-    """CPU seconds of one frame and of all else in a clip, medians over some clips."""
-
-    frame_s: float
-    rest_s: float
-    num_clips: int
-
-    def clip_s(self, pixels: float, images: float = 1.0, paths: float = 1.0) -> float:
-        """CPU seconds of a clip of `CLIP`; factors against what was measured (module docstring)."""
-        return self.rest_s + CLIP["frames"] * self.frame_s * pixels * images * paths
-
-
-def cost_of(shots: Sequence[Shot]) -> Cost | None:
-    """What the rendered ones of some clips took; None: none is rendered."""
-    timings = [(shot.timing, len(shot.frames)) for shot in shots]
-    frames = [t.frames_cpu_s / n for t, n in timings if t]
-    rests = [t.cpu_s - t.frames_cpu_s for t, _ in timings if t]
-    return Cost(float(np.median(frames)), float(np.median(rests)), len(frames)) if frames else None
-
-
-def cost_table(
-    costs: dict[tuple[str, str], Cost],
-    film_size: tuple[int, int],
-    samples: int,
-    for_samples: int,
-    images: int,
-) -> str:
-    """A row per family and renderer.
-
-    Args:
-        costs: By family and renderer.
-        film_size: Of the frames that were measured.
-        samples: Paths per pixel of those.
-        for_samples: Paths per pixel of the clip that is estimated.
-        images: Of a frame of it: all-in-focus and targets.
-    """
-    width, height = film_size
-    pixels = CLIP["width"] * CLIP["height"] / (width * height)
-    clip = f"{CLIP['frames']} frames of {CLIP['width']}x{CLIP['height']}, {for_samples} paths"
-    lines = [
-        f"| family | renderer | frame of {width}x{height}, {samples} paths: CPU s | rest: CPU s "
-        f"| clip of {clip}: CPU min | 1,000 clips: core days |",
-        "|---|---|---|---|---|---|",
-    ]
-    for (family, backend), cost in costs.items():
-        factor = images / 2 if backend == "cycles" else 1.0
-        clip_s = cost.clip_s(pixels, factor, for_samples / samples)
-        lines.append(
-            f"| {family} | {NAMES[backend]} | {cost.frame_s:.2f} | {cost.rest_s:.2f} | {clip_s / 60:.1f} "
-            f"| {1000 * clip_s / 86400:.1f} |"
-        )
-    return "\n".join(lines)
 
 
 def backends(text: str) -> tuple[str, ...]:
@@ -247,6 +197,24 @@ def backends(text: str) -> tuple[str, ...]:
         if name not in BACKENDS:
             raise argparse.ArgumentTypeError(f"'{name}' is no renderer. Use some of: {','.join(BACKENDS)}.")
     return names
+
+
+def cost_table(options: argparse.Namespace, quality: dict[str, Any]) -> str:
+    """Times clips of every family in every renderer; a clip that cannot be timed says so."""
+    width, height = options.cost_size
+    found = {}
+    for family, backend in product(options.families, options.backends):
+        film = {"width": width, "height": height, "num_frames": CLIP["frames"]}
+        worlds = worlds_of(family, options.cost_clips, film, quality, options.assets_of)
+        folder = options.out / "costs" / backend
+        rows = list(probe_all(costs.measure, worlds, range(options.cost_clips), folder, backend, batch=1))
+        for row in rows:
+            if problem := row.get("crash") or row.get("refused"):
+                print(f"{family}-{row['number']} {backend}: not timed: {problem}")
+        if parts := costs.medians(rows):
+            found[family, NAMES[backend]] = parts
+    pixels = CLIP["width"] * CLIP["height"] / (width * height)
+    return costs.table(found, CLIP, options.cost_paths, pixels)
 
 
 def main() -> None:
@@ -259,7 +227,11 @@ def main() -> None:
     parser.add_argument("--size", type=size, default=(320, 180), help="of a frame (default: 320x180)")
     parser.add_argument("--frames", type=int, default=CLIP["frames"], help="of a clip; two are rendered")
     parser.add_argument("--samples", type=int, default=36, help="paths per pixel (default: 36)")
-    parser.add_argument("--cost-samples", type=int, default=64, help="paths of the clips in the table")
+    parser.add_argument("--cost-clips", type=int, default=1, help="clips per family that are timed; 0: none")
+    parser.add_argument(
+        "--cost-size", type=size, default=(CLIP["width"], CLIP["height"]), help="of timed frames"
+    )
+    parser.add_argument("--cost-paths", type=int, default=64, help="per pixel, of the clips in the table")
     parser.add_argument("--assets-of", metavar="SPEC", help="spec whose assets the families may use")
     parser.add_argument("--threads", type=int, default=1, help="per renderer")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="clips at a time")
@@ -301,9 +273,8 @@ def main() -> None:
     write_atomic(options.out / "gallery.jpg", jpeg(page, OVERVIEW_BYTES))
     print(options.out / "gallery.jpg")
 
-    costs = {key: cost for key, some in shots.items() if (cost := cost_of(some))}
-    images = 1 + len(every[0].worlds.spec.targets)
-    print(cost_table(costs, options.size, options.samples, options.cost_samples, images))
+    if options.cost_clips:
+        print(cost_table(options, quality))
     raise SystemExit(any(problems))
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,6 +29,7 @@ from focuspull.render.spec import SceneSpec
 from tests.benchmarks.worlds import (
     Worlds,
     chosen_families,
+    cpu_seconds,
     family_names,
     in_threads,
     in_view,
@@ -108,26 +108,21 @@ def probe(worlds: Worlds, number: int, backend: str) -> dict[str, Any]:
     """Draws, builds and looks at a clip; CPU seconds of each, and what the scene is."""
     from focuspull.render.backends import get_backend
 
-    start = _cpu_s()
+    start = cpu_seconds()
     scene = randomize(worlds.spec, number)
-    drawn = _cpu_s()
+    drawn = cpu_seconds()
     built = build(scene, worlds.files)
-    made = _cpu_s()
+    made = cpu_seconds()
     session = get_backend(backend).load().open_session(built, threads=1)
     problems = verdict(scene, built, session)
     return {
         "draw_s": drawn - start,
         "build_s": made - drawn,
-        "probe_s": _cpu_s() - made,
+        "probe_s": cpu_seconds() - made,
         "triangles": sum(len(item.mesh.triangles) for item in built.items),
         "objects": len(scene.world.objects),
         "problems": problems,
     }
-
-
-def _cpu_s() -> float:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
 
 
 # --- Table ----------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import argparse
 import hashlib
 import json
 import os
+import resource
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -104,6 +105,12 @@ def worlds_of(
 def in_view(scene: SceneSpec, frames: Iterable[int]) -> tuple[int, ...]:
     """Frame numbers that the clip has, each once, in order."""
     return tuple(sorted({min(frame, scene.film.num_frames - 1) for frame in frames}))
+
+
+def cpu_seconds() -> float:
+    """User and system time of this process."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
 
 
 # --- In child processes ---------------------------------------------------------------------------
