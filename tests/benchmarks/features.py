@@ -5,7 +5,7 @@ All on display values of one small size, two frames `STEP_S` apart. Depth is kno
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -171,6 +171,6 @@ def covered(real: NDArray, rendered: NDArray) -> float:
     return float(((real >= low) & (real <= high)).mean())
 
 
-def column(rows: list[Mapping[str, float]], name: str) -> NDArray[np.float64]:
+def column(rows: Sequence[Mapping[str, float]], name: str) -> NDArray[np.float64]:
     """A feature of all rows that have it."""
     return np.array([row[name] for row in rows if name in row], np.float64)

@@ -183,11 +183,17 @@ def clip_tiles(mitsuba: Shot | None, cycles: Shot | None) -> list[Tile]:
 
 
 def overview_tiles(rows: Sequence[Sequence[Tile]]) -> list[Tile]:
-    """All in focus, bokeh and disparity of the first clip; bokeh of the others, focus here and there."""
+    """All in focus, bokeh and disparity of the first clip; bokeh of the others.
+
+    The second clip is shown in Cycles, where that rendered it; the others have focus here and there.
+    """
     if not rows:
         return []
-    first = rows[0]
-    return [first[0], first[2], first[6], *(row[(4, 2, 5)[i % 3]] for i, row in enumerate(rows[1:]))]
+    first, others = rows[0], []
+    for i, row in enumerate(rows[1:]):
+        in_cycles = i == 0 and row[3].image is not None
+        others.append(row[3] if in_cycles else row[(2, 5, 4)[i % 3]])
+    return [first[0], first[2], first[6], *others]
 
 
 def backends(text: str) -> tuple[str, ...]:
@@ -228,9 +234,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=CLIP["frames"], help="of a clip; two are rendered")
     parser.add_argument("--samples", type=int, default=36, help="paths per pixel (default: 36)")
     parser.add_argument("--cost-clips", type=int, default=1, help="clips per family that are timed; 0: none")
-    parser.add_argument(
-        "--cost-size", type=size, default=(CLIP["width"], CLIP["height"]), help="of timed frames"
-    )
+    parser.add_argument("--cost-size", type=size, default=(512, 288), help="of timed frames")
     parser.add_argument("--cost-paths", type=int, default=64, help="per pixel, of the clips in the table")
     parser.add_argument("--assets-of", metavar="SPEC", help="spec whose assets the families may use")
     parser.add_argument("--threads", type=int, default=1, help="per renderer")

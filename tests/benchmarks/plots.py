@@ -63,8 +63,8 @@ def _panel(
 ) -> None:
     left, top = place
     x0, x1 = left + LABEL_W, left + PANEL_W - 8
-    values = {family: column(list(rows), feature.name) for family, rows in by_family.items()}
-    every, known = np.concatenate(list(values.values())), column(list(real), feature.name)
+    values = {family: column(rows, feature.name) for family, rows in by_family.items()}
+    every, known = np.concatenate(list(values.values())), column(real, feature.name)
 
     def x(value: float) -> float:
         return x0 + (x1 - x0) * (min(max(value, feature.low), feature.high) - feature.low) / (

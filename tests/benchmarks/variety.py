@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ SAMPLES = 16
 FIRST_FRAME = 12
 PAIRS = 40
 """Of a real clip."""
-Rows = list[Mapping[str, float]]
+Rows = Sequence[Mapping[str, float]]
 
 
 def probe(worlds: Worlds, number: int, folder: str) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def real_clips(folder: Path) -> dict[str, Rows]:
     found: dict[str, Rows] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in (".avi", ".mp4", ".mkv", ".mov", ".webm"):
-            rows: Rows = list(features.read_pairs(path, PAIRS))
+            rows = features.read_pairs(path, PAIRS)
             # Short clips count as much as long ones.
             found[path.stem] = [rows[i * len(rows) // PAIRS] for i in range(PAIRS)] if rows else []
     return {name: rows for name, rows in found.items() if rows}
