@@ -80,6 +80,10 @@ def make_mesh(shape: spec.Shape, path: Path | None = None) -> Mesh:
             return _tube(shape)
         case spec.Lattice():
             return _lattice(shape)
+        case spec.Hull() | spec.Wall() | spec.Faceted():
+            from focuspull.render import solids  # builds on this module
+
+            return solids.solid(shape)
         case spec.Compound():
             return _join([_placed(part) for part in shape.parts])
         case spec.MeshFile():
