@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from focuspull.render.families.night import NightRanges, random_night
+from focuspull.render.families.street import StreetRanges, random_street
 from focuspull.render.families.tabletop import TabletopRanges, random_tabletop
 from focuspull.render.pool import AssetPool
 from focuspull.render.spec import Model, World
@@ -25,8 +26,8 @@ class GivenWorld(Model):
     world: World
 
 
-FamilySpec = Annotated[TabletopRanges | NightRanges | GivenWorld, Field(discriminator="family")]
-FAMILIES = ("tabletop", "night", "world")
+FamilySpec = Annotated[TabletopRanges | NightRanges | StreetRanges | GivenWorld, Field(discriminator="family")]
+FAMILIES = ("tabletop", "night", "street", "world")
 
 
 def random_world(family: FamilySpec, rng: np.random.Generator, assets: AssetPool) -> World:
@@ -42,5 +43,7 @@ def random_world(family: FamilySpec, rng: np.random.Generator, assets: AssetPool
             return random_tabletop(rng, family)
         case NightRanges():
             return random_night(rng, family)
+        case StreetRanges():
+            return random_street(rng, family, assets)
         case GivenWorld():
             return family.world
