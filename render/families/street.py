@@ -127,19 +127,21 @@ def random_street(rng: np.random.Generator, ranges: StreetRanges, assets: AssetP
     day = city.DAYS[_weighted(rng, ranges.days)]
     focal = draw(rng, *ranges.focal_length_mm, digits=1)
     road, pavement = draw(rng, 4.0, 4.8, 2), draw(rng, 2.8, 3.8, 2)
-    height = draw(rng, 1.15, 1.65)
     if view == "along":
         side = float(rng.choice([-1.0, 1.0]))
-        eye = (round(side * (road + draw(rng, 0.9, 1.6)), 4), 0.0, height + KERB_M)
+        eye = (round(side * (road + draw(rng, 0.9, 1.6)), 4), 0.0, KERB_M)
         heading = math.pi / 2 + side * math.radians(draw(rng, 2, 16, 1))
     elif view == "across":
-        eye = (round(-road - draw(rng, 0.5, 1.4), 4), 0.0, height + KERB_M)
+        eye = (round(-road - draw(rng, 0.5, 1.4), 4), 0.0, KERB_M)
         heading = math.radians(draw(rng, -42, 42, 1))
     else:
-        eye, heading = (0.0, 0.0, height + KERB_M), math.pi / 2
+        eye, heading = (0.0, 0.0, KERB_M), math.pi / 2
     scene = _Scene(view, day, eye, heading, 18.0 / focal, road, pavement)
 
-    depth, subject_z = _subject(rng, scene, assets)
+    depth, middle = _subject(rng, scene, assets)
+    # A little above the subject's middle: the horizon stays in the picture.
+    above = min(max(middle + draw(rng, 0.15, 0.6), 0.9), 1.75)
+    scene.eye = (eye[0], eye[1], round(above, 4))
     _foreground(rng, scene)
     _houses(rng, scene)
     _ground(rng, scene)
@@ -150,8 +152,8 @@ def random_street(rng: np.random.Generator, ranges: StreetRanges, assets: AssetP
     _people(rng, scene, assets, draw_count(rng, ranges.people))
 
     aim_x, aim_y = scene.at(depth, draw(rng, -0.12, 0.12) * depth * scene.half_width)
-    aim = (aim_x, aim_y, round(subject_z, 4))
-    path, handheld = random_camera_move(rng, eye, aim, draw(rng, *ranges.camera_reach_m))
+    aim = (aim_x, aim_y, round(middle + draw(rng, 0.2, 0.5) * (above - middle), 4))
+    path, handheld = random_camera_move(rng, scene.eye, aim, draw(rng, *ranges.camera_reach_m))
     environment, lights = _light(rng, scene, ranges, assets)
     return World(
         objects=tuple(scene.objects),
@@ -205,13 +207,13 @@ def _subject(rng: np.random.Generator, scene: _Scene, assets: AssetPool) -> tupl
     if kind == "car":
         return _subject_car(rng, scene)
     depth, radius, middle = {
-        "bicycle": (draw(rng, 2.9, 3.8), 0.95, 0.62),
-        "cafe": (draw(rng, 2.6, 3.4), 1.0, 0.72),
-        "statue": (draw(rng, 4.0, 5.5), 0.9, 1.35),
-        "stall": (draw(rng, 3.6, 4.6), 1.6, 1.05),
-        "hydrant": (draw(rng, 1.9, 2.5), 0.4, 0.6),
-        "bench": (draw(rng, 2.8, 3.6), 1.0, 0.6),
-        "postbox": (draw(rng, 2.6, 3.4), 0.4, 0.95),
+        "bicycle": (draw(rng, 3.5, 4.6), 0.95, 0.62),
+        "cafe": (draw(rng, 3.2, 4.3), 1.0, 0.72),
+        "statue": (draw(rng, 5.5, 7.5), 0.9, 1.3),
+        "stall": (draw(rng, 4.8, 6.2), 1.6, 1.05),
+        "hydrant": (draw(rng, 2.9, 4.0), 0.4, 0.55),
+        "bench": (draw(rng, 3.4, 4.4), 1.0, 0.6),
+        "postbox": (draw(rng, 3.8, 5.2), 0.4, 0.85),
     }[kind]
     depth = round(depth * 0.4 / scene.half_width, 3)
     x, y = _subject_place(scene, depth, radius)
@@ -252,7 +254,7 @@ def _subject_car(rng: np.random.Generator, scene: _Scene) -> tuple[float, float]
     s = math.copysign(1.0, scene.eye[0]) if scene.view == "along" else 1.0
     x = round(s * (scene.road_m - 1.05), 4)
     if scene.view == "along":
-        y = round(draw(rng, 5.5, 7.0) * 0.4 / scene.half_width, 3)
+        y = round(draw(rng, 6.5, 8.5) * 0.4 / scene.half_width, 3)
     else:
         y = round(scene.eye[1] + (x - scene.eye[0]) * math.tan(scene.heading), 3)
     turn = 90.0 if rng.random() < 0.5 else -90.0
@@ -275,7 +277,7 @@ def _clear_sight(scene: _Scene, depth: float) -> None:
 def _foreground(rng: np.random.Generator, scene: _Scene) -> None:
     """One or two things close to the lens, at the side."""
     side = float(rng.choice([-1.0, 1.0]))
-    kind = pick(rng, ("post", "railing", "leaves", "flowers", "leaves", "sign"))
+    kind = pick(rng, ("post", "railing", "leaves", "flowers", "leaves"))
     depth = draw(rng, 0.9, 1.5)
     edge = depth * scene.half_width
     x, y = scene.at(depth, side * edge * draw(rng, 0.62, 0.85))
@@ -290,7 +292,7 @@ def _foreground(rng: np.random.Generator, scene: _Scene) -> None:
         top = eye_z - z - draw(rng, 0.06, 0.16)
         # Half a railing: it ends in a post within the picture.
         width = 1.6
-        x, y = scene.at(depth, side * (width / 2 + 0.12 * edge))
+        x, y = scene.at(depth, side * (width / 2 + 0.4 * edge))
         bars = Lattice(type="lattice", pattern="bars", size_m=(width, round(top, 3)), pitch_m=0.12, wire_m=0.014, segments=10)
         rail = [wire([(-width / 2 + width * i / 12, 0, top) for i in range(13)], 0.022, segments=16, steps=2), part(bars)]
         rail.append(rod((-side * width / 2, 0, 0), (-side * width / 2, 0, top + 0.06), 0.024))
@@ -299,18 +301,14 @@ def _foreground(rng: np.random.Generator, scene: _Scene) -> None:
         x, y = scene.at(depth, side * edge * 0.75)
         z = eye_z + draw(rng, 0.2, 0.42) * edge
         pieces = _branch(rng, side)
-    elif kind == "flowers":
+    else:
+        x, y = scene.at(depth, side * (0.45 + 0.4 * edge))
         lift = eye_z - z - draw(rng, 0.5, 0.6)
         pier = MaterialSpec(base_color=streetware.speckled((0.4, 0.37, 0.33)), roughness=0.8)
         scene.objects += placed(
             "pier", [piece("pier", pier, [slab((-0.45, -0.2, 0), (0.45, 0.2, lift))])], (x, y, z), turn
         )
         pieces, z = streetware.planter(rng, 0.8), z + lift
-    else:
-        height = eye_z - z + draw(rng, 0.28, 0.42)
-        pieces = streetware.traffic_sign(pick(rng, ("limit", "yield", "parking", "stop")), round(height, 3))
-        turn += draw(rng, 140, 220, 1)  # seen from behind, or nearly
-        depth = 1.3
     objects = placed("foreground-0", pieces, (x, y, z), turn, role="foreground")
     if kind == "leaves":
         objects = [_windy(o, 0.02, 1.0, rng) for o in objects]

@@ -290,7 +290,10 @@ def planter(rng: np.random.Generator, width_m: float = 0.9) -> list[Piece]:
     tub = [slab((-width_m / 2, -0.18, 0), (width_m / 2, 0.18, 0.34), 0.015)]
     places = np.stack([rng.uniform(-width_m / 2, width_m / 2, 190), rng.uniform(-0.2, 0.2, 190), rng.uniform(0.33, 0.62, 190)], axis=1)
     greens = leaf_parts(rng, places[:150], 0.1)
-    blooms = [knob(p.tolist(), draw(rng, 0.022, 0.034), (1.0, 1.0, 0.7), 12) for p in places[150:] + [0, 0, 0.05]]
+    cup = Faceted(type="faceted", profile_m=((0, 0), (0.02, 0.004), (0.032, 0.016)), sides=7)
+    blooms = [
+        part(cup, p, (draw(rng, -50, 50, 1), draw(rng, -50, 50, 1), 0.0)) for p in (places[150:] + [0, 0, 0.05]).tolist()
+    ]
     return [
         piece("leaves", MaterialSpec(base_color=leaf, roughness=0.5), greens),
         piece("tub", MaterialSpec(base_color=pick(rng, ((0.42, 0.2, 0.12), (0.3, 0.3, 0.3), (0.14, 0.09, 0.05))), roughness=0.75), tub),
@@ -300,11 +303,12 @@ def planter(rng: np.random.Generator, width_m: float = 0.9) -> list[Piece]:
 
 def leaf_parts(rng: np.random.Generator, places: np.ndarray, size_m: float) -> list[Part]:
     """A leaf, bent along its middle, at each of the places ``[N, 3]``, turned anyhow."""
-    leaf = Plane(type="plane", size_m=(size_m, round(0.55 * size_m, 4)))
+    rim = ((0, round(-0.08 * size_m, 4)), (round(size_m / 2, 4), 0))
+    leaf = Faceted(type="faceted", profile_m=rim, sides=6)  # a shallow cone, squeezed into an oval
     turns = rng.uniform([-55, -55, 0], [55, 55, 360], (len(places), 3)).round(1)
     scale = rng.uniform(0.7, 1.3, len(places)).round(3)
     return [
-        Part(shape=leaf, position_m=(round(p[0], 4), round(p[1], 4), round(p[2], 4)), rotation_deg=(t[0], t[1], t[2]), scale=(s, s, 1.0))
+        Part(shape=leaf, position_m=(round(p[0], 4), round(p[1], 4), round(p[2], 4)), rotation_deg=(t[0], t[1], t[2]), scale=(s, round(0.5 * s, 4), 1.0))
         for p, t, s in zip(places.tolist(), turns.tolist(), scale.tolist(), strict=True)
     ]
 

@@ -115,12 +115,12 @@ def car(kind: str, paint: MaterialSpec, lights: float, braking: bool = False) ->
         at = (mirror_x, side * (mirror_y + 0.12), mirror_z + 0.07)
         painted.append(knob(at, 0.1, (0.6, 1.0, 0.75)))
     dark = [*_underside(body), *_tyres(body), *_seams(body, lower)]
-    front, rear = body.lower[-2], body.lower[1]
+    rear = body.lower[1]
     rims = [w for x in body.axles for side in (-1, 1) for w in _rim(x, side, body)]
     lamps, tails, plates = [], [], []
     for side in (-1, 1):
-        lamp_z = front[2] + 0.72 * (front[3] - front[2])
-        lamps.append(knob((front[0] - 0.1, side * front[1] * 0.8, lamp_z), 0.13, (1.0, 0.95, 0.62)))
+        corner = hull_points(lower, len(body.lower) - 2.25, 90 - side * 62).tolist()
+        lamps.append(knob((corner[0], corner[1] - side * 0.05, corner[2] - 0.03), 0.15, (1.0, 0.85, 0.6)))
         tails.append(knob((rear[0] + 0.03, side * rear[1] * 0.86, rear[3] - 0.12), 0.11, (0.7, 0.8, 1.1)))
     # Panels stand proud of the ends of the body by a few millimetres.
     plates.append(box((0.012, 0.5, 0.11), (body.lower[-1][0] + 0.006, 0, body.lower[-1][2] + 0.06)))
@@ -204,25 +204,30 @@ def _underside(body: Body) -> list[Part]:
     parts = [box((body.axles[1] - body.axles[0], 2 * width - 0.06, 0.1), (sum(body.axles) / 2, 0, low + 0.04))]
     for x in body.axles:
         for side in (-1, 1):
-            at = (x, side * (width + 0.004), body.wheel_m)
+            at = (x, side * (_side(body, x) + 0.006), body.wheel_m)
             turn = (90.0 * side, 0.0, 0.0)
             parts.append(drum(at, body.wheel_m + 0.055, 0.3, turn=turn, segments=40))
     return parts
 
 
+def _side(body: Body, x: float) -> float:
+    """Half the width of the body there."""
+    return float(np.interp(x, [s[0] for s in body.lower], [s[1] for s in body.lower])) * 0.985
+
+
 def _tyres(body: Body) -> list[Part]:
-    width, r = max(s[1] for s in body.lower), body.wheel_m
+    r = body.wheel_m
     profile = ((0.62 * r, -0.1), (0.96 * r, -0.1), (0.96 * r, 0.1), (0.62 * r, 0.1))
     tyre = Lathe(type="lathe", profile_m=tuple((round(a, 4), z) for a, z in profile), segments=40)
     return [
-        part(tyre, (x, side * (width - 0.075), r), (90.0, 0.0, 0.0)) for x in body.axles for side in (-1, 1)
+        part(tyre, (x, side * (_side(body, x) - 0.085), r), (90.0, 0.0, 0.0)) for x in body.axles for side in (-1, 1)
     ]
 
 
 def _rim(x: float, side: int, body: Body) -> list[Part]:
     """A dished wheel with five pairs of spokes."""
-    r, width = body.wheel_m, max(s[1] for s in body.lower)
-    y = side * (width + 0.016)
+    r = body.wheel_m
+    y = side * (_side(body, x) + 0.012)
     parts = [hoop((x, y, r), 0.64 * r, 0.022, segments=32)]
     for i in range(10):
         angle = 2 * np.pi * (i // 2) / 5 + (0.16 if i % 2 else -0.16) + 0.3
