@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
+from focuspull.render.families.glass import GlassRanges, random_glass
 from focuspull.render.families.night import NightRanges, random_night
 from focuspull.render.families.street import StreetRanges, random_street
 from focuspull.render.families.tabletop import TabletopRanges, random_tabletop
@@ -26,8 +27,8 @@ class GivenWorld(Model):
     world: World
 
 
-FamilySpec = Annotated[TabletopRanges | NightRanges | StreetRanges | GivenWorld, Field(discriminator="family")]
-FAMILIES = ("tabletop", "night", "street", "world")
+FamilySpec = Annotated[TabletopRanges | NightRanges | StreetRanges | GlassRanges | GivenWorld, Field(discriminator="family")]
+FAMILIES = ("tabletop", "night", "street", "glass", "world")
 
 
 def random_world(family: FamilySpec, rng: np.random.Generator, assets: AssetPool) -> World:
@@ -45,5 +46,7 @@ def random_world(family: FamilySpec, rng: np.random.Generator, assets: AssetPool
             return random_night(rng, family)
         case StreetRanges():
             return random_street(rng, family, assets)
+        case GlassRanges():
+            return random_glass(rng, family, assets)
         case GivenWorld():
             return family.world
