@@ -278,19 +278,7 @@ class Faceted(Model):
 
 
 PlainShape = Annotated[
-    Sphere
-    | Box
-    | Plane
-    | Cylinder
-    | Torus
-    | Lathe
-    | Blob
-    | Terrain
-    | Tube
-    | Lattice
-    | Hull
-    | Wall
-    | Faceted,
+    Sphere | Box | Plane | Cylinder | Torus | Lathe | Blob | Terrain | Tube | Lattice | Hull | Wall | Faceted,
     Field(discriminator="type"),
 ]
 

@@ -133,9 +133,7 @@ def _fbm(x: NDArray, y: NDArray, texture: ProceduralTexture, repeat_x: int, repe
 def _noise(x: NDArray, y: NDArray, octaves: int, seed: int, repeat_x: int, repeat_y: int) -> NDArray:
     """Fractal Perlin noise, about [-0.5, 0.5], periodic in x and y."""
     perlin = np.frompyfunc(
-        lambda a, b: noise.pnoise2(
-            a, b, octaves=octaves, repeatx=repeat_x, repeaty=repeat_y, base=seed
-        ),
+        lambda a, b: noise.pnoise2(a, b, octaves=octaves, repeatx=repeat_x, repeaty=repeat_y, base=seed),
         2,
         1,
     )

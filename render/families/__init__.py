@@ -27,7 +27,9 @@ class GivenWorld(Model):
     world: World
 
 
-FamilySpec = Annotated[TabletopRanges | NightRanges | StreetRanges | GlassRanges | GivenWorld, Field(discriminator="family")]
+FamilySpec = Annotated[
+    TabletopRanges | NightRanges | StreetRanges | GlassRanges | GivenWorld, Field(discriminator="family")
+]
 FAMILIES = ("tabletop", "night", "street", "glass", "world")
 
 

@@ -38,10 +38,28 @@ WALLS: dict[str, tuple[tuple[Color, Color], ...]] = {
     "concrete": (((0.36, 0.36, 0.35), (0.5, 0.5, 0.48)), ((0.22, 0.23, 0.25), (0.32, 0.33, 0.35))),
 }  # fmt: skip
 TRIMS: tuple[Color, ...] = ((0.66, 0.63, 0.56), (0.48, 0.45, 0.4), (0.72, 0.71, 0.68), (0.3, 0.28, 0.26))
-FRAMES: tuple[Color, ...] = ((0.7, 0.69, 0.66), (0.05, 0.05, 0.055), (0.06, 0.14, 0.1), (0.22, 0.1, 0.05), (0.05, 0.1, 0.18))
-DOORS: tuple[Color, ...] = ((0.03, 0.12, 0.08), (0.3, 0.02, 0.03), (0.03, 0.06, 0.18), (0.2, 0.09, 0.04), (0.02, 0.02, 0.025))
+FRAMES: tuple[Color, ...] = (
+    (0.7, 0.69, 0.66),
+    (0.05, 0.05, 0.055),
+    (0.06, 0.14, 0.1),
+    (0.22, 0.1, 0.05),
+    (0.05, 0.1, 0.18),
+)
+DOORS: tuple[Color, ...] = (
+    (0.03, 0.12, 0.08),
+    (0.3, 0.02, 0.03),
+    (0.03, 0.06, 0.18),
+    (0.2, 0.09, 0.04),
+    (0.02, 0.02, 0.025),
+)
 WINDOW_LIGHTS: tuple[Light3, ...] = ((1.0, 0.6, 0.28), (1.0, 0.75, 0.48), (0.8, 0.88, 1.0))
-NEON: tuple[Light3, ...] = ((1.0, 0.08, 0.1), (0.1, 0.5, 1.0), (1.0, 0.2, 0.7), (0.1, 0.9, 0.5), (1.0, 0.55, 0.1))
+NEON: tuple[Light3, ...] = (
+    (1.0, 0.08, 0.1),
+    (0.1, 0.5, 1.0),
+    (1.0, 0.2, 0.7),
+    (0.1, 0.9, 0.5),
+    (1.0, 0.55, 0.1),
+)
 
 
 @dataclass(frozen=True)
@@ -127,7 +145,9 @@ def random_style(rng: np.random.Generator, seed: int) -> Style:
         wall=wall,
         trim=pick(rng, TRIMS),
         frame=pick(rng, FRAMES),
-        window_m=(draw(rng, 1.5, 2.1, 2), draw(rng, 1.5, 1.8, 2)) if wide else (draw(rng, 0.95, 1.25, 2), draw(rng, 1.5, 1.95, 2)),
+        window_m=(draw(rng, 1.5, 2.1, 2), draw(rng, 1.5, 1.8, 2))
+        if wide
+        else (draw(rng, 0.95, 1.25, 2), draw(rng, 1.5, 1.95, 2)),
         bay_m=draw(rng, 2.7, 3.2, 2) if wide else draw(rng, 2.1, 2.9, 2),
         shutters=pick(rng, DOORS) if kind == "stucco" and rng.random() < 0.6 else None,
         balconies=bool(rng.random() < 0.35),
@@ -175,12 +195,23 @@ def random_facade(
     if rng.random() < 0.6:
         x = width_m / 2 - 0.15
         house.iron.append(wire(((x, -0.1, 0.1), (x, -0.1, height / 2), (x, -0.1, height - 0.5)), 0.05))
-    wall = Wall(type="wall", size_m=(round(width_m, 3), round(height, 3)), depth_m=0.24, openings_m=tuple(house.openings))
+    wall = Wall(
+        type="wall",
+        size_m=(round(width_m, 3), round(height, 3)),
+        depth_m=0.24,
+        openings_m=tuple(house.openings),
+    )
     tile = 2.4 if style.kind in ("brick", "stone") else 3.1
     texture = style.wall.model_copy(update={"tiles": (round(width_m / tile, 3), round(height / tile, 3))})
     # A back wall and sides: no light comes through shops, and corners have a thickness.
-    sides = [slab((s * width_m / 2 - 0.01, 0.02, 0), (s * width_m / 2 + 0.01, 3.0, height)) for s in (-0.999, 0.999)]
-    return [piece("wall", MaterialSpec(base_color=texture, roughness=0.85), [part(wall)]), *house.pieces(sides)]
+    sides = [
+        slab((s * width_m / 2 - 0.01, 0.02, 0), (s * width_m / 2 + 0.01, 3.0, height))
+        for s in (-0.999, 0.999)
+    ]
+    return [
+        piece("wall", MaterialSpec(base_color=texture, roughness=0.85), [part(wall)]),
+        *house.pieces(sides),
+    ]
 
 
 class _House:
@@ -221,7 +252,14 @@ class _House:
         self._light_or_glass(x0, z, x1, z + h)
         if french:
             self.trims.append(slab((x0 - 0.35, -0.75, z - 0.14), (x1 + 0.35, 0, z - 0.03)))
-            rail = Lattice(type="lattice", pattern="bars", size_m=(round(w + 0.66, 3), 0.95), pitch_m=0.11, wire_m=0.016, segments=6)
+            rail = Lattice(
+                type="lattice",
+                pattern="bars",
+                size_m=(round(w + 0.66, 3), 0.95),
+                pitch_m=0.11,
+                wire_m=0.016,
+                segments=6,
+            )
             self.iron.append(part(rail, (x, -0.72, z - 0.03)))
             self.iron.append(box((w + 0.7, 0.04, 0.03), (x, -0.72, z + 0.93)))
             self.iron += [box((0.02, 0.72, 0.03), (x + s * (w / 2 + 0.33), -0.36, z + 0.93)) for s in (-1, 1)]
@@ -239,7 +277,10 @@ class _House:
                 ]
         elif rng.random() < 0.12:  # a flower box
             self.shutters.append(slab((x0, -0.26, z), (x1, -0.06, z + 0.18), 0.01))
-            self.goods[2].extend(knob((x0 + 0.1 + 0.13 * i, -0.16, z + 0.24 + 0.05 * (i % 2)), 0.1, segments=10) for i in range(int(w / 0.13)))
+            self.goods[2].extend(
+                knob((x0 + 0.1 + 0.13 * i, -0.16, z + 0.24 + 0.05 * (i % 2)), 0.1, segments=10)
+                for i in range(int(w / 0.13))
+            )
 
     def _frame(self, x: float, z: float, w: float, h: float, columns: int, rows: int) -> None:
         """Glazing bars, 0.12 m inside the wall."""
@@ -283,11 +324,15 @@ class _House:
             self.doors.append(slab((x - half, 0.16, 0), (x + half, 0.22, 2.2), 0.005))
             for px in (-0.5, 0.5):
                 for z0, z1 in ((0.2, 0.85), (1.0, 2.0)):
-                    self.doors.append(slab((x + half * px - 0.17, 0.135, z0), (x + half * px + 0.17, 0.17, z1), 0.012))
+                    self.doors.append(
+                        slab((x + half * px - 0.17, 0.135, z0), (x + half * px + 0.17, 0.17, z1), 0.012)
+                    )
             self.glass.append(pane(x - half, 2.25, x + half, 2.75, 0.17))
             self.trims.append(slab((x - half, 0.1, 2.2), (x + half, 0.25, 2.27)))
             for s in (-1, 1):
-                self.trims.append(slab((x + s * (half + 0.11) - 0.11, -0.09, 0), (x + s * (half + 0.11) + 0.11, 0.01, 2.75)))
+                self.trims.append(
+                    slab((x + s * (half + 0.11) - 0.11, -0.09, 0), (x + s * (half + 0.11) + 0.11, 0.01, 2.75))
+                )
             self.trims.append(slab((x - half - 0.3, -0.3, 2.75), (x + half + 0.3, 0.01, 2.95)))
             self.trims.append(slab((x - half - 0.25, -0.35, 0), (x + half + 0.25, 0.2, 0.06)))
             self.iron.append(knob((x + half - 0.12, 0.11, 1.05), 0.035, segments=16))
@@ -313,7 +358,9 @@ class _House:
             if self.day.lamps and rng.random() < 0.6:
                 self.letters += tube_letters(word, height, 0.018, (centre, -proud - 0.05, 3.19 - height / 2))
             else:
-                self.letters += flat_letters(word, height, height * 0.17, (centre, -proud - 0.01, 3.19 - height / 2))
+                self.letters += flat_letters(
+                    word, height, height * 0.17, (centre, -proud - 0.01, 3.19 - height / 2)
+                )
             if rng.random() < 0.55:
                 self._awning(left, right, draw(rng, 0.9, 1.4))
 
@@ -329,18 +376,32 @@ class _House:
                        slab((x0 - 0.14, 0.25, low - 0.04), (x0 - 0.1, depth, high + 0.3)),
                        slab((x1 + 0.1, 0.25, low - 0.04), (x1 + 0.14, depth, high + 0.3))]  # fmt: skip
         ceiling = pane(x0, 0.35, x1, depth, 0.0)
-        self.panels.append(ceiling.model_copy(update={"position_m": (ceiling.position_m[0], round((0.35 + depth) / 2, 4), high + 0.1), "rotation_deg": (180.0, 0.0, 0.0)}))
+        self.panels.append(
+            ceiling.model_copy(
+                update={
+                    "position_m": (ceiling.position_m[0], round((0.35 + depth) / 2, 4), high + 0.1),
+                    "rotation_deg": (180.0, 0.0, 0.0),
+                }
+            )
+        )
         for level in range(2):  # shelves at the back, a display in front
             z = low + 0.75 * (level + 1)
             self.rooms.append(slab((x0, depth - 0.35, z - 0.03), (x1, depth, z)))
-        rows = ((depth - 0.17, low + 0.75, 0.3), (depth - 0.17, low + 1.5, 0.3), (0.75, low, 0.5), (0.45, low, 0.32))
+        rows = (
+            (depth - 0.17, low + 0.75, 0.3),
+            (depth - 0.17, low + 1.5, 0.3),
+            (0.75, low, 0.5),
+            (0.45, low, 0.32),
+        )
         for y, z, size in rows:
             x = x0 + 0.15
             while x < x1 - 0.15:
                 tall, thick = draw(rng, 0.4, 1.0) * size, draw(rng, 0.1, 0.2)
                 target = self.goods[int(rng.integers(3))]
                 if rng.random() < 0.45:
-                    target.append(slab((x - thick / 2, y - 0.08, z), (x + thick / 2, y + 0.08, z + tall), 0.006))
+                    target.append(
+                        slab((x - thick / 2, y - 0.08, z), (x + thick / 2, y + 0.08, z + tall), 0.006)
+                    )
                 elif rng.random() < 0.5:
                     target.append(knob((x, y, z + thick / 2), thick / 2, segments=12))
                 else:
@@ -356,7 +417,9 @@ class _House:
         self.awnings.append(box((right - left, length, 0.012), middle, (round(angle, 3), 0.0, 0.0)))
         self.awnings.append(pane(left, top - drop - 0.22, right, top - drop, -reach - 0.1))
         for x in (left + 0.05, right - 0.05):
-            self.iron.append(rod((x, 0, top - drop - 0.25), (x, -reach - 0.09, top - drop - 0.02), 0.012, segments=6))
+            self.iron.append(
+                rod((x, 0, top - drop - 0.25), (x, -reach - 0.09, top - drop - 0.02), 0.012, segments=6)
+            )
 
     def pieces(self, sides: list[Part]) -> list[Piece]:
         """Everything but the wall."""
@@ -373,18 +436,58 @@ class _House:
             piece("trims", MaterialSpec(base_color=speckled(style.trim), roughness=0.8), self.trims),
             piece("frames", MaterialSpec(base_color=style.frame, roughness=0.4), self.frames),
             piece("glass", MaterialSpec(base_color=(0.02, 0.025, 0.03), roughness=0.03, ior=1.7), self.glass),
-            piece("blinds", MaterialSpec(base_color=pick(rng, ((0.6, 0.56, 0.47), (0.45, 0.45, 0.46), (0.4, 0.25, 0.2))), roughness=0.6), self.blinds),
-            piece("shutters", MaterialSpec(base_color=style.shutters or pick(rng, DOORS), roughness=0.5), self.shutters),
+            piece(
+                "blinds",
+                MaterialSpec(
+                    base_color=pick(rng, ((0.6, 0.56, 0.47), (0.45, 0.45, 0.46), (0.4, 0.25, 0.2))),
+                    roughness=0.6,
+                ),
+                self.blinds,
+            ),
+            piece(
+                "shutters",
+                MaterialSpec(base_color=style.shutters or pick(rng, DOORS), roughness=0.5),
+                self.shutters,
+            ),
             piece("doors", MaterialSpec(base_color=pick(rng, DOORS), roughness=0.3), self.doors),
             piece("iron", MaterialSpec(base_color=(0.03, 0.03, 0.033), roughness=0.4), self.iron),
             piece("fascia", MaterialSpec(base_color=fascia, roughness=0.35), self.fascia),
-            piece("letters", MaterialSpec(emission=props.glowing(letters, 4.0)) if dark else MaterialSpec(base_color=(0.75, 0.66, 0.4), roughness=0.35), self.letters),
+            piece(
+                "letters",
+                MaterialSpec(emission=props.glowing(letters, 4.0))
+                if dark
+                else MaterialSpec(base_color=(0.75, 0.66, 0.4), roughness=0.35),
+                self.letters,
+            ),
             piece("awnings", MaterialSpec(base_color=awning, roughness=0.85), self.awnings),
-            piece("rooms", MaterialSpec(base_color=pick(rng, ((0.6, 0.55, 0.45), (0.35, 0.22, 0.12), (0.55, 0.58, 0.56))), roughness=0.7), self.rooms),
+            piece(
+                "rooms",
+                MaterialSpec(
+                    base_color=pick(rng, ((0.6, 0.55, 0.45), (0.35, 0.22, 0.12), (0.55, 0.58, 0.56))),
+                    roughness=0.7,
+                ),
+                self.rooms,
+            ),
             piece("panels", panel, self.panels),
-            *(piece(f"lit-{i}", MaterialSpec(emission=props.glowing(WINDOW_LIGHTS[i], round(glow * (0.6, 0.9, 0.7)[i], 3))), p) for i, p in enumerate(self.lit)),
-            *(piece(f"goods-{i}", MaterialSpec(base_color=c, roughness=draw(rng, 0.2, 0.6)), p) for i, (c, p) in enumerate(zip(goods, self.goods, strict=True))),
-            piece("sides", MaterialSpec(base_color=props.shaded(style.wall.color_a, 0.9, 0.0), roughness=0.85), sides),
+            *(
+                piece(
+                    f"lit-{i}",
+                    MaterialSpec(
+                        emission=props.glowing(WINDOW_LIGHTS[i], round(glow * (0.6, 0.9, 0.7)[i], 3))
+                    ),
+                    p,
+                )
+                for i, p in enumerate(self.lit)
+            ),
+            *(
+                piece(f"goods-{i}", MaterialSpec(base_color=c, roughness=draw(rng, 0.2, 0.6)), p)
+                for i, (c, p) in enumerate(zip(goods, self.goods, strict=True))
+            ),
+            piece(
+                "sides",
+                MaterialSpec(base_color=props.shaded(style.wall.color_a, 0.9, 0.0), roughness=0.85),
+                sides,
+            ),
         ]
 
 
@@ -392,7 +495,13 @@ def _jar(at: tuple[float, float, float], height: float, radius: float) -> Part:
     return drum(at, radius, height, top_m=0.7 * radius, segments=12)
 
 
-def paving(rng: np.random.Generator, kind: Literal["asphalt", "slabs", "setts"], size_m: tuple[float, float], *, wet: bool) -> MaterialSpec:
+def paving(
+    rng: np.random.Generator,
+    kind: Literal["asphalt", "slabs", "setts"],
+    size_m: tuple[float, float],
+    *,
+    wet: bool,
+) -> MaterialSpec:
     """The ground: its colours, and how it shines where it is wet.
 
     Args:
@@ -413,10 +522,9 @@ def paving(rng: np.random.Generator, kind: Literal["asphalt", "slabs", "setts"],
         type=pattern, color_a=props.shaded(a, dark, 0.0), color_b=props.shaded(b, dark, 0.0), cells=cells, octaves=6,
         resolution=512, seed=seed, tiles=(round(size_m[0] / tile, 3), round(size_m[1] / tile, 3)),
     )  # fmt: skip
-    low, high = ((0.03, 0.5) if wet else (0.55, 0.95))
+    low, high = (0.03, 0.5) if wet else (0.55, 0.95)
     rough = ProceduralTexture(
         type="perlin", color_a=(low, low, low), color_b=(high, high, high), cells=6, octaves=4, resolution=256,
         seed=(seed + 1) % 256, tiles=(round(size_m[0] / 9, 3), round(size_m[1] / 9, 3)),
     )  # fmt: skip
     return MaterialSpec(base_color=color, roughness=rough, ior=1.33 if wet else 1.5)
-

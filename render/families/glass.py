@@ -48,11 +48,11 @@ Share = Annotated[float, Field(ge=0)]
 GAP_M = 0.0008
 """Under each thing: where two surfaces coincide, renderers may hit either."""
 WALL_COLORS: tuple[Color, ...] = (
-    (0.5, 0.16, 0.1), (0.12, 0.3, 0.38), (0.55, 0.42, 0.16), (0.2, 0.36, 0.22), (0.55, 0.5, 0.45), (0.36, 0.2, 0.4),
-    (0.16, 0.2, 0.42), (0.62, 0.36, 0.3),
+    (0.6, 0.2, 0.12), (0.15, 0.38, 0.48), (0.68, 0.52, 0.2), (0.26, 0.46, 0.28), (0.66, 0.6, 0.54), (0.48, 0.28, 0.52),
+    (0.22, 0.28, 0.55), (0.72, 0.43, 0.36),
 )  # fmt: skip
 LIGHTS: tuple[Color, ...] = (
-    (1.0, 0.62, 0.28), (1.0, 0.78, 0.5), (0.6, 0.8, 1.0), (1.0, 0.35, 0.5), (0.35, 0.9, 0.75), (0.7, 0.5, 1.0),
+    (1.0, 0.5, 0.15), (1.0, 0.68, 0.34), (0.4, 0.68, 1.0), (1.0, 0.2, 0.36), (0.2, 0.9, 0.6), (0.6, 0.32, 1.0),
 )  # fmt: skip
 
 
@@ -62,7 +62,7 @@ class GlassRanges(FamilyRanges):
     Attributes:
         settings: How often each background is drawn, against the others: bulbs in the ``evening``, a ``window``,
             the shelves of a ``bar``, strips of light in a ``studio``, or framed ``mirrors``.
-        subjects: Things in the middle, 0.8 to 1.1 m from the camera.
+        subjects: Things in the middle, 0.5 to 0.9 m from the camera.
         background: Things behind them.
         foreground: Things close to the camera, at the side.
         filled: Share of the vessels that something is in.
@@ -98,7 +98,7 @@ def random_glass(rng: np.random.Generator, ranges: GlassRanges, assets: AssetPoo
     wall = pick(rng, WALL_COLORS)
     focal = draw(rng, *ranges.focal_length_mm, digits=1)
     half = 18.0 / focal
-    distance = round(draw(rng, 0.8, 1.05) * 0.36 / half, 3)
+    distance = round(draw(rng, 0.6, 0.82) * 0.36 / half, 3)
     objects = [_table(rng, setting)]
     taken: list[tuple[float, float, float]] = []
     rows: tuple[tuple[Role, tuple[int, int], float, tuple[float, float]], ...] = (
@@ -127,7 +127,7 @@ def random_glass(rng: np.random.Generator, ranges: GlassRanges, assets: AssetPoo
     scenery, fill = _setting(rng, setting, wall)
     objects += scenery
 
-    height = draw(rng, 0.16, 0.4)
+    height = draw(rng, 0.13, 0.32)
     position = (draw(rng, -0.05, 0.05), -distance, height)
     aim = (draw(rng, -0.03, 0.03), 0.05, draw(rng, 0.085, 0.12))
     path, handheld = random_camera_move(rng, position, aim, draw(rng, *ranges.camera_reach_m))
@@ -138,7 +138,9 @@ def random_glass(rng: np.random.Generator, ranges: GlassRanges, assets: AssetPoo
         ground=props.glowing((0.5, 0.42, 0.36), 0.6 * fill),
     )
     if assets.hdris and setting in ("studio", "mirrors") and rng.random() < ranges.panoramas:
-        environment = HdriEnvironment(type="hdri", file=pick(rng, assets.hdris), rotation_deg=draw(rng, 0, 360, 1))
+        environment = HdriEnvironment(
+            type="hdri", file=pick(rng, assets.hdris), rotation_deg=draw(rng, 0, 360, 1)
+        )
     side = float(rng.choice([-1.0, 1.0]))
     return World(
         objects=tuple(objects),
@@ -161,8 +163,14 @@ def _thing(rng: np.random.Generator, ranges: GlassRanges, role: str) -> tuple[li
     segments = 64 if role == "subject" else 48
     kind = rng.random()
     if role == "background" and kind < ranges.opaque:
-        prop = props.random_prop(rng, pick(rng, props.PALETTES), draw(rng, 0.09, 0.2), ("ball", "fruit", "cone", "pawn"))
-        material = prop.material if prop.material.transmission == 0 else MaterialSpec(base_color=pick(rng, WALL_COLORS))
+        prop = props.random_prop(
+            rng, pick(rng, props.PALETTES), draw(rng, 0.09, 0.2), ("ball", "fruit", "cone", "pawn")
+        )
+        material = (
+            prop.material
+            if prop.material.transmission == 0
+            else MaterialSpec(base_color=pick(rng, WALL_COLORS))
+        )
         assert prop.shape.type not in ("card", "mesh", "compound")
         return [piece("prop", material, [part(prop.shape, (0, 0, prop.lift_m))])], 1.1 * prop.radius_m
     kind = rng.random()
@@ -192,21 +200,26 @@ def _table(rng: np.random.Generator, setting: str) -> ObjectSpec:
     return ObjectSpec(name="table", shape=top, material=kinds[pick(rng, names)], position_m=(0.0, 0.0, 0.0))
 
 
-def _setting(
-    rng: np.random.Generator, setting: str, wall: Color
-) -> tuple[list[ObjectSpec], float]:
+def _setting(rng: np.random.Generator, setting: str, wall: Color) -> tuple[list[ObjectSpec], float]:
     """What is behind the table, and the radiance of the light all around."""
     match setting:
         case "window":
             return _window(rng, wall), 0.55
         case "bar":
-            return _bar(rng, wall), 0.3
+            return _bar(rng, wall), 0.4
         case "studio":
             return _studio(rng), 0.5
         case "mirrors":
-            return [*_mirrors(rng), *_back_wall(rng, wall, 2.2), *_bulbs(rng, draw_count(rng, (8, 14)), 1.9)], 0.5
+            return [
+                *_mirrors(rng),
+                *_back_wall(rng, wall, 2.2),
+                *_bulbs(rng, draw_count(rng, (8, 14)), 1.9),
+            ], 0.5
         case _:
-            return [*_back_wall(rng, wall, draw(rng, 2.4, 3.2)), *_bulbs(rng, draw_count(rng, (18, 30)), 2.2)], 0.32
+            return [
+                *_back_wall(rng, wall, draw(rng, 2.2, 3.0)),
+                *_bulbs(rng, draw_count(rng, (24, 40)), 2.0),
+            ], 0.45
 
 
 def _back_wall(rng: np.random.Generator, color: Color, y: float) -> list[ObjectSpec]:
@@ -226,7 +239,10 @@ def _back_wall(rng: np.random.Generator, color: Color, y: float) -> list[ObjectS
     for i in range(draw_count(rng, (1, 3))):
         w, h = draw(rng, 0.3, 0.6), draw(rng, 0.3, 0.5)
         x, z = draw(rng, -1.0, 1.0), draw(rng, 0.3, 0.8)
-        art = MaterialSpec(base_color=pick(rng, (props.marble(pick(rng, WALL_COLORS), i), pick(rng, WALL_COLORS))), roughness=0.4)
+        art = MaterialSpec(
+            base_color=pick(rng, (props.marble(pick(rng, WALL_COLORS), i), pick(rng, WALL_COLORS))),
+            roughness=0.4,
+        )
         shelf = [piece("art", art, [pane(-w / 2, 0, w / 2, h, -0.02 - 0.004 * i)]),
                  piece("frame", MaterialSpec(base_color=(0.05, 0.045, 0.04), roughness=0.3),
                        [slab((-w / 2 - 0.03, -0.018 - 0.004 * i, -0.03), (w / 2 + 0.03, 0, h + 0.03))])]  # fmt: skip
@@ -249,9 +265,12 @@ def _bulbs(rng: np.random.Generator, count: int, far_m: float) -> list[ObjectSpe
             points.append((at[0], at[1], at[2] + 0.035))
             by_color[pick(rng, colors)].append(knob(at, draw(rng, 0.014, 0.026), segments=20))
         cords.append(wire(points, 0.002, segments=6, steps=4))
-    strength = draw(rng, 7, 13, 1)
+    strength = draw(rng, 3.5, 8, 1)
     pieces = [piece("cords", MaterialSpec(base_color=(0.03, 0.03, 0.03)), cords)]
-    pieces += [piece(f"light-{i}", MaterialSpec(emission=props.glowing(c, strength)), p) for i, (c, p) in enumerate(by_color.items())]
+    pieces += [
+        piece(f"light-{i}", MaterialSpec(emission=props.glowing(c, strength)), p)
+        for i, (c, p) in enumerate(by_color.items())
+    ]
     return placed("bulbs", pieces)
 
 
@@ -265,24 +284,47 @@ def _window(rng: np.random.Generator, wall: Color) -> list[ObjectSpec]:
     columns, rows = draw_count(rng, (2, 3)), draw_count(rng, (1, 3))
     bar, cw, rh = 0.045, w / columns, h / rows
     holes = tuple(
-        (round(-w / 2 + i * cw + bar, 4), round(j * rh + bar, 4), round(-w / 2 + (i + 1) * cw - bar, 4), round((j + 1) * rh - bar, 4))
+        (
+            round(-w / 2 + i * cw + bar, 4),
+            round(j * rh + bar, 4),
+            round(-w / 2 + (i + 1) * cw - bar, 4),
+            round((j + 1) * rh - bar, 4),
+        )
         for i in range(columns)
         for j in range(rows)
     )
     grid = Wall(type="wall", size_m=(w, h), depth_m=0.05, openings_m=holes)
-    paint = MaterialSpec(base_color=pick(rng, ((0.75, 0.74, 0.7), (0.25, 0.14, 0.07), (0.08, 0.16, 0.14))), roughness=0.35)
-    objects = placed("wall", [piece("wall", MaterialSpec(base_color=wall, roughness=0.85), [part(outer, (0, 0, floor))])], (0, y, 0))
+    paint = MaterialSpec(
+        base_color=pick(rng, ((0.75, 0.74, 0.7), (0.25, 0.14, 0.07), (0.08, 0.16, 0.14))), roughness=0.35
+    )
+    objects = placed(
+        "wall",
+        [piece("wall", MaterialSpec(base_color=wall, roughness=0.85), [part(outer, (0, 0, floor))])],
+        (0, y, 0),
+    )
     objects += placed("window", [piece("frame", paint, [part(grid, (0, 0.1, low)), slab((-w / 2 - 0.1, -0.14, low - 0.04), (w / 2 + 0.1, 0.2, low))])], (0, y, 0))  # fmt: skip
     # Sky as a panel: the light of an overcast day, brighter than what is in the room.
-    sky = piece("sky", MaterialSpec(emission=props.glowing(pick(rng, ((0.8, 0.92, 1.1), (1.05, 0.95, 0.8))), draw(rng, 1.3, 2.2))), [pane(-5, -2, 5, 5, 0.0)])
+    sky = piece(
+        "sky",
+        MaterialSpec(
+            emission=props.glowing(pick(rng, ((0.62, 0.85, 1.15), (1.1, 0.85, 0.6))), draw(rng, 0.75, 1.0))
+        ),
+        [pane(-5, -2, 5, 5, 0.0)],
+    )
     objects += placed("outside", [sky], (0, y + 4.5, 0))
     for i in range(3):
         green = pick(rng, ((0.1, 0.28, 0.05), (0.22, 0.36, 0.08), (0.08, 0.2, 0.08), (0.45, 0.3, 0.06)))
-        places = np.stack([rng.uniform(-1.1, 1.1, 160), rng.uniform(-0.3, 0.3, 160), rng.uniform(-0.6, 0.45, 160)], axis=1)
+        places = np.stack(
+            [rng.uniform(-1.1, 1.1, 160), rng.uniform(-0.3, 0.3, 160), rng.uniform(-0.6, 0.6, 160)], axis=1
+        )
         bush = [piece("leaves", MaterialSpec(base_color=green, roughness=0.5), leaf_parts(rng, places, 0.22)),
                 piece("inner", MaterialSpec(base_color=props.shaded(green, 0.6, 0.0), roughness=0.8),
                       [part(Blob(type="blob", radius_m=0.7, amplitude=0.4, frequency=2.0, seed=int(rng.integers(256)), segments=32), (0, 0.3, -0.35))])]  # fmt: skip
-        objects += placed(f"bush-{i}", bush, (-1.6 + 1.6 * i + draw(rng, -0.4, 0.4), y + draw(rng, 1.6, 3.2), draw(rng, -0.3, 0.1)))
+        objects += placed(
+            f"bush-{i}",
+            bush,
+            (-1.6 + 1.6 * i + draw(rng, -0.4, 0.4), y + draw(rng, 1.6, 3.2), draw(rng, -0.1, 0.35)),
+        )
     return objects
 
 
@@ -296,11 +338,17 @@ def _bar(rng: np.random.Generator, wall: Color) -> list[ObjectSpec]:
         x = -1.1
         while x < 1.1:
             kind = pick(rng, ("wine-bottle", "round-bottle", "flask", "wine-bottle", "tumbler"))
-            bottles.append((kind, pick(rng, glassware.TINTS), (round(x, 4), -0.02, z + GAP_M), draw(rng, 0.9, 1.15, 3)))
+            bottles.append(
+                (kind, pick(rng, glassware.TINTS), (round(x, 4), -0.02, z + GAP_M), draw(rng, 0.9, 1.15, 3))
+            )
             x += draw(rng, 0.13, 0.24)
         if level:
             boards.append(box((2.9, 0.02, 0.02), (0, -0.15, z - 0.035)))
-    panel = piece("panel", MaterialSpec(emission=props.glowing(tint, draw(rng, 0.9, 1.6))), [pane(-1.6, -0.3, 1.6, 1.6, 0.13)])
+    panel = piece(
+        "panel",
+        MaterialSpec(emission=props.glowing(tint, draw(rng, 0.9, 1.6))),
+        [pane(-1.6, -0.3, 1.6, 1.6, 0.13)],
+    )
     strips = piece("strips", MaterialSpec(emission=props.glowing(pick(rng, LIGHTS), 5.0)), [
         box((2.8, 0.012, 0.012), (0, -0.14, z - 0.055)) for z in (0.42, 0.82)
     ])  # fmt: skip
@@ -314,7 +362,9 @@ def _bar(rng: np.random.Generator, wall: Color) -> list[ObjectSpec]:
             if color == tint_of
             for p in glassware.vessel(kind, glassware.CHROME, scale, 32).parts
         ]
-        objects += placed(f"bottles-{i}", [piece("glass", glassware.glass(tint_of), parts)], (0, y, 0), role="background")
+        objects += placed(
+            f"bottles-{i}", [piece("glass", glassware.glass(tint_of), parts)], (0, y, 0), role="background"
+        )
     side = MaterialSpec(base_color=wall, roughness=0.8)
     return [*objects, *placed("side", [piece("side", side, [slab((-4, 0.2, -1), (4, 0.3, 3))])], (0, y, 0))]
 
@@ -329,12 +379,16 @@ def _studio(rng: np.random.Generator) -> list[ObjectSpec]:
         type="marble" if pattern == "marble" else "checker", color_a=a, color_b=b, cells=8, octaves=3, resolution=512,
         seed=int(rng.integers(256)), tiles=tiles,
     )  # fmt: skip
-    backdrop = piece("backdrop", MaterialSpec(base_color=texture, roughness=0.8), [pane(-3.0, -1, 3.0, 2.4, 0.0)])
+    backdrop = piece(
+        "backdrop", MaterialSpec(base_color=texture, roughness=0.8), [pane(-3.0, -1, 3.0, 2.4, 0.0)]
+    )
     strips: list[Piece] = []
     for i in range(draw_count(rng, (2, 5))):
         x, lean = draw(rng, -1.0, 1.0), draw(rng, -25, 25, 1)
         light = MaterialSpec(emission=props.glowing(pick(rng, LIGHTS), draw(rng, 3.0, 6.0)))
-        strips.append(piece(f"strip-{i}", light, [box((0.05, 0.05, 1.6), (x, -0.2 - 0.12 * i, 0.6), (0.0, lean, 0.0))]))
+        strips.append(
+            piece(f"strip-{i}", light, [box((0.05, 0.05, 1.6), (x, -0.2 - 0.12 * i, 0.6), (0.0, lean, 0.0))])
+        )
     boards = [
         piece(f"board-{i}", MaterialSpec(base_color=pick(rng, WALL_COLORS), roughness=0.6),
               [box((draw(rng, 0.2, 0.5), 0.02, draw(rng, 0.3, 0.7)), (s * draw(rng, 0.5, 1.1), -0.1, 0.2), (0.0, draw(rng, -15, 15, 1), 0.0))])
@@ -349,5 +403,7 @@ def _mirrors(rng: np.random.Generator) -> list[ObjectSpec]:
     for i in range(draw_count(rng, (2, 3))):
         x = -0.42 + 0.42 * i + draw(rng, -0.06, 0.06)
         at = (x, draw(rng, 0.85, 1.0) + 0.05 * (i % 2), GAP_M)
-        objects += placed(f"mirror-{i}", glassware.random_mirror(rng), at, draw(rng, -18, 18, 1), role="background")
+        objects += placed(
+            f"mirror-{i}", glassware.random_mirror(rng), at, draw(rng, -18, 18, 1), role="background"
+        )
     return objects

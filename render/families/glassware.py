@@ -20,7 +20,7 @@ Profile = tuple[tuple[float, float], ...]
 CLEAR: tuple[Color, ...] = ((0.985, 0.99, 0.985), (0.97, 0.985, 0.99), (0.98, 0.975, 0.96))
 TINTS: tuple[Color, ...] = (
     (0.55, 0.82, 0.6), (0.9, 0.68, 0.36), (0.5, 0.68, 0.93), (0.93, 0.5, 0.5), (0.78, 0.58, 0.9), (0.45, 0.84, 0.84),
-    (0.95, 0.86, 0.5), (0.6, 0.42, 0.3),
+    (0.95, 0.86, 0.5), (0.88, 0.66, 0.46),
 )  # fmt: skip
 DRINKS: tuple[Color, ...] = (
     (0.72, 0.1, 0.14), (0.95, 0.62, 0.12), (0.95, 0.8, 0.4), (0.55, 0.8, 0.35), (0.4, 0.62, 0.92), (0.9, 0.42, 0.5),
@@ -92,7 +92,17 @@ VESSELS: dict[str, Vessel] = {
         0.0028, 0.012,
     ),
 }  # fmt: skip
-FILLED = ("wine", "balloon", "flute", "martini", "tumbler", "highball", "flask", "wine-bottle", "round-bottle")
+FILLED = (
+    "wine",
+    "balloon",
+    "flute",
+    "martini",
+    "tumbler",
+    "highball",
+    "flask",
+    "wine-bottle",
+    "round-bottle",
+)
 
 
 def glass(color: Color, ior: float = 1.5, roughness: float = 0.0) -> MaterialSpec:
@@ -139,9 +149,17 @@ def filling(kind: str, level: float, color: Color, scale: float = 1.0, segments:
     below = inner[inner[:, 1] < surface - 0.0015]
     radius = float(np.interp(surface, inner[:, 1], inner[:, 0])) - GAP_M
     side = [(max(r - GAP_M, 0.0), z + GAP_M) for r, z in below.tolist()]
-    profile = ((0.0, side[0][1]), *side[1:], (radius, surface - 0.0008), (radius - 0.0012, surface), (0.0, surface))
+    profile = (
+        (0.0, side[0][1]),
+        *side[1:],
+        (radius, surface - 0.0008),
+        (radius - 0.0012, surface),
+        (0.0, surface),
+    )
     scaled = tuple((round(r * scale, 5), round(z * scale, 5)) for r, z in profile)
-    return piece("drink", glass(color, 1.33), [part(Lathe(type="lathe", profile_m=scaled, segments=segments))])
+    return piece(
+        "drink", glass(color, 1.33), [part(Lathe(type="lathe", profile_m=scaled, segments=segments))]
+    )
 
 
 def random_vessel(rng: np.random.Generator, filled: float, segments: int = 64) -> list[Piece]:
@@ -155,7 +173,9 @@ def random_vessel(rng: np.random.Generator, filled: float, segments: int = 64) -
         pieces.append(filling(kind, draw(rng, 0.35, 0.75, 3), pick(rng, DRINKS), scale, segments))
         if kind in ("highball", "tumbler") and rng.random() < 0.5:
             low, top = VESSELS[kind].base_m * scale + 0.004, 1.35 * VESSELS[kind].bowl[-1][1] * scale
-            straw = wire(((-0.014, 0, low), (0.006, 0.004, 0.6 * top), (0.034, 0.01, top)), 0.003, segments=12)
+            straw = wire(
+                ((-0.014, 0, low), (0.006, 0.004, 0.6 * top), (0.034, 0.01, top)), 0.003, segments=12
+            )
             pieces.append(piece("straw", MaterialSpec(base_color=pick(rng, DRINKS), roughness=0.4), [straw]))
     elif kind == "vase":
         pieces += _flowers(rng, 0.225 * scale)
@@ -173,14 +193,22 @@ def _flowers(rng: np.random.Generator, rim_m: float) -> list[Piece]:
         c, s = np.cos(angle), np.sin(angle)
         out, top = draw(rng, 0.02, 0.07), rim_m + draw(rng, 0.05, 0.14)
         stems.append(
-            wire(((-0.018 * c, -0.018 * s, 0.03), (0.012 * c, 0.012 * s, rim_m), (out * c, out * s, top)), 0.0018, segments=8)
+            wire(
+                ((-0.018 * c, -0.018 * s, 0.03), (0.012 * c, 0.012 * s, rim_m), (out * c, out * s, top)),
+                0.0018,
+                segments=8,
+            )
         )
         for ring, (count, size) in enumerate(((9, 0.024), (6, 0.016))):
             petal = Faceted(type="faceted", profile_m=((0, 0.0), (size / 2, 0.002)), sides=6)
             for k in range(count):
                 turn = 360 * k / count + 20 * ring
                 reach = 0.6 * size
-                at = (out * c + reach * np.cos(np.radians(turn)), out * s + reach * np.sin(np.radians(turn)), top + 0.003 * ring)
+                at = (
+                    out * c + reach * np.cos(np.radians(turn)),
+                    out * s + reach * np.sin(np.radians(turn)),
+                    top + 0.003 * ring,
+                )
                 heads.append(
                     Part(shape=petal, position_m=(round(at[0], 5), round(at[1], 5), round(at[2], 5)),
                          rotation_deg=(0.0, -15.0 - 20 * ring, round(turn, 2)), scale=(1.3, 0.7, 1.0))
@@ -200,7 +228,9 @@ def solid_glass(rng: np.random.Generator) -> list[Piece]:
         case "ball":
             shape = part(Sphere(type="sphere", radius_m=r, segments=96), (0, 0, r))
         case "cube":
-            shape = part(Box(type="box", size_m=(1.5 * r, 1.5 * r, 1.5 * r), bevel_m=0.05 * r), (0, 0, 0.75 * r))
+            shape = part(
+                Box(type="box", size_m=(1.5 * r, 1.5 * r, 1.5 * r), bevel_m=0.05 * r), (0, 0, 0.75 * r)
+            )
         case "prism":  # lying on one of its sides
             length = 3.2 * r
             profile = _closed(((r, 0), (r, length)))
@@ -245,7 +275,9 @@ def metalware(rng: np.random.Generator) -> list[Piece]:
         return [piece("metal", material, [hoop((0, 0, r * 1.2), r, 0.2 * r, segments=96)])]
     pieces = [piece("metal", material, [part(Lathe(type="lathe", profile_m=profiles[kind], segments=72))])]
     if kind == "jug":
-        handle = wire(((0.05, 0, 0.05), (0.085, 0, 0.075), (0.082, 0, 0.12), (0.036, 0, 0.135)), 0.006, segments=16)
+        handle = wire(
+            ((0.05, 0, 0.05), (0.085, 0, 0.075), (0.082, 0, 0.12), (0.036, 0, 0.135)), 0.006, segments=16
+        )
         pieces[0] = piece("metal", material, [*pieces[0].parts, handle])
     if kind == "candlestick":
         wax = wire(((0, 0, 0.146), (0, 0, 0.29)), 0.0115, segments=32)
@@ -271,12 +303,18 @@ def mirror(width_m: float, height_m: float, frame: MaterialSpec, lean_deg: float
         *(box((b, 0.03, h), at(sx * (w + b) / 2, 0, h / 2 + b), lean, 0.006) for sx in (-1, 1)),
         box((w + 0.02, 0.008, h + 0.02), at(0, 0.008, h / 2 + b), lean),
     ]
-    bars += [rod(at(sx * w * 0.4, 0.01, h * 0.75), (sx * w * 0.4, h * 0.45, 0.005), 0.006, segments=8) for sx in (-1, 1)]
+    bars += [
+        rod(at(sx * w * 0.4, 0.01, h * 0.75), (sx * w * 0.4, h * 0.45, 0.005), 0.006, segments=8)
+        for sx in (-1, 1)
+    ]
     return [piece("sheet", polished((0.93, 0.94, 0.94), 0.0), [sheet]), piece("frame", frame, bars)]
 
 
 def random_mirror(rng: np.random.Generator) -> list[Piece]:
     """A mirror in a wooden or golden frame."""
-    wood = MaterialSpec(base_color=pick(rng, ((0.2, 0.09, 0.04), (0.5, 0.48, 0.44), (0.04, 0.04, 0.045))), roughness=0.35)
-    return mirror(draw(rng, 0.22, 0.4), draw(rng, 0.3, 0.5), pick(rng, (wood, wood, GOLD)), draw(rng, 3, 10, 1))
-
+    wood = MaterialSpec(
+        base_color=pick(rng, ((0.2, 0.09, 0.04), (0.5, 0.48, 0.44), (0.04, 0.04, 0.045))), roughness=0.35
+    )
+    return mirror(
+        draw(rng, 0.22, 0.4), draw(rng, 0.3, 0.5), pick(rng, (wood, wood, GOLD)), draw(rng, 3, 10, 1)
+    )

@@ -39,7 +39,6 @@ from focuspull.render.spec import (
     ObjectSpec,
     Part,
     Plane,
-    Spin,
     Vec3,
     VertexFile,
     Wind,
@@ -71,7 +70,7 @@ class StreetRanges(FamilyRanges):
     family: Literal["street"]
     views: dict[View, Share] = Field(default={"along": 1.0, "across": 1.0, "square": 1.0})
     days: dict[DayName, Share] = Field(
-        default={"day": 1.0, "golden": 1.0, "overcast": 0.7, "rain": 0.8, "dusk": 0.9}
+        default={"day": 1.4, "golden": 1.2, "overcast": 0.7, "rain": 0.8, "dusk": 0.8}
     )
     parked: Count = (3, 6)
     driving: Count = (0, 2)
@@ -141,7 +140,7 @@ def random_street(rng: np.random.Generator, ranges: StreetRanges, assets: AssetP
     depth, middle = _subject(rng, scene, assets)
     # A little above the subject's middle: the horizon stays in the picture.
     above = min(max(middle + draw(rng, 0.15, 0.6), 0.9), 1.75)
-    scene.eye = (eye[0], eye[1], round(above, 4))
+    scene.eye = (scene.eye[0], scene.eye[1], round(above, 4))
     _foreground(rng, scene)
     _houses(rng, scene)
     _ground(rng, scene)
@@ -197,7 +196,7 @@ def _subject(rng: np.random.Generator, scene: _Scene, assets: AssetPool) -> tupl
     if meshes and rng.random() < 0.4:
         mesh = pick(rng, meshes)
         depth = max(2.6, 1.5 * mesh.height_m / (scene.half_width * 1.125))
-        x, y = _subject_place(scene, depth, 0.0)
+        x, y = _subject_place(scene, depth, 0.6 * max(mesh.footprint_m))
         turn = scene.facing(x, y) + draw(rng, -40, 40, 1)
         scene.objects.append(_mesh("subject-0", "subject", mesh, (x, y, scene.ground(x)), turn))
         scene.taken.append((x, y, 0.6 * max(mesh.footprint_m)))
@@ -221,7 +220,10 @@ def _subject(rng: np.random.Generator, scene: _Scene, assets: AssetPool) -> tupl
     turn = towards + draw(rng, -25, 25, 1)
     match kind:
         case "bicycle":
-            pieces, turn = vehicles.random_bicycle(rng), towards + draw(rng, -35, 35, 1) + 180 * int(rng.integers(2))
+            pieces, turn = (
+                vehicles.random_bicycle(rng),
+                towards + draw(rng, -35, 35, 1) + 180 * int(rng.integers(2)),
+            )
         case "cafe":
             pieces = streetware.cafe(rng)
         case "statue":
@@ -229,7 +231,9 @@ def _subject(rng: np.random.Generator, scene: _Scene, assets: AssetPool) -> tupl
         case "stall":
             pieces = streetware.stall(rng)
         case "bench":
-            wood = MaterialSpec(base_color=pick(rng, ((0.3, 0.15, 0.07), (0.1, 0.2, 0.12), (0.35, 0.3, 0.24))), roughness=0.45)
+            wood = MaterialSpec(
+                base_color=pick(rng, ((0.3, 0.15, 0.07), (0.1, 0.2, 0.12), (0.35, 0.3, 0.24))), roughness=0.45
+            )
             pieces = streetware.bench(wood, streetware.metal(pick(rng, streetware.PAINT_COLORS)))
         case "postbox":
             pieces = streetware.postbox(pick(rng, ((0.5, 0.02, 0.02), (0.65, 0.45, 0.02), (0.02, 0.1, 0.35))))
@@ -242,7 +246,12 @@ def _subject(rng: np.random.Generator, scene: _Scene, assets: AssetPool) -> tupl
 
 
 def _subject_place(scene: _Scene, depth: float, radius: float) -> tuple[float, float]:
-    """In the middle of the picture, beside the kerb rather than across it."""
+    """In the middle of the picture, beside the kerb rather than across it; moves the camera if it has to."""
+    if scene.view == "across":  # on the camera's side of the road, with the road behind
+        x = -scene.road_m - radius - 0.3
+        c, s = math.cos(scene.heading), math.sin(scene.heading)
+        scene.eye = (round(x - depth * c, 4), round(-depth * s, 4), scene.eye[2])
+        return round(x, 4), 0.0
     x, y = scene.at(depth, 0.0)
     if scene.view != "square" and abs(abs(x) - scene.road_m) < radius + 0.2:
         x = round(math.copysign(scene.road_m + radius + 0.25, x), 4)
@@ -293,8 +302,18 @@ def _foreground(rng: np.random.Generator, scene: _Scene) -> None:
         # Half a railing: it ends in a post within the picture.
         width = 1.6
         x, y = scene.at(depth, side * (width / 2 + 0.4 * edge))
-        bars = Lattice(type="lattice", pattern="bars", size_m=(width, round(top, 3)), pitch_m=0.12, wire_m=0.014, segments=10)
-        rail = [wire([(-width / 2 + width * i / 12, 0, top) for i in range(13)], 0.022, segments=16, steps=2), part(bars)]
+        bars = Lattice(
+            type="lattice",
+            pattern="bars",
+            size_m=(width, round(top, 3)),
+            pitch_m=0.12,
+            wire_m=0.014,
+            segments=10,
+        )
+        rail = [
+            wire([(-width / 2 + width * i / 12, 0, top) for i in range(13)], 0.022, segments=16, steps=2),
+            part(bars),
+        ]
         rail.append(rod((-side * width / 2, 0, 0), (-side * width / 2, 0, top + 0.06), 0.024))
         pieces = [piece("rail", iron, rail)]
     elif kind == "leaves":
@@ -329,14 +348,22 @@ def _branch(rng: np.random.Generator, side: float) -> list[Piece]:
             places.append(on + rng.uniform(-0.03, 0.03, 3))
     color = pick(rng, streetware.LEAVES)
     return [
-        piece("leaves", MaterialSpec(base_color=color, roughness=0.45), streetware.leaf_parts(rng, np.array(places), 0.07)),
+        piece(
+            "leaves",
+            MaterialSpec(base_color=color, roughness=0.45),
+            streetware.leaf_parts(rng, np.array(places), 0.07),
+        ),
         piece("twigs", MaterialSpec(base_color=(0.12, 0.08, 0.05), roughness=0.8), twigs),
     ]
 
 
 def _windy(item: ObjectSpec, amplitude_m: float, height_m: float, rng: np.random.Generator) -> ObjectSpec:
     wind = Wind(
-        type="wind", amplitude_m=amplitude_m, height_m=height_m, frequency_hz=0.45, direction_deg=draw(rng, 0, 360, 1)
+        type="wind",
+        amplitude_m=amplitude_m,
+        height_m=height_m,
+        frequency_hz=0.45,
+        direction_deg=draw(rng, 0, 360, 1),
     )
     return item.model_copy(update={"deform": wind})
 
@@ -355,7 +382,9 @@ def _houses(rng: np.random.Generator, scene: _Scene) -> None:
             middle = along + width / 2
             x, y = corner[0] + middle * right[0], corner[1] + middle * right[1]
             along += width + 0.02
-            ends = [(corner[0] + a * right[0], corner[1] + a * right[1]) for a in (along - width, middle, along)]
+            ends = [
+                (corner[0] + a * right[0], corner[1] + a * right[1]) for a in (along - width, middle, along)
+            ]
             seen = any(scene.sees(*end, margin=1.0) for end in ends)
             style = city.random_style(rng, seed)
             many = draw_count(rng, floors)
@@ -392,7 +421,9 @@ def _ground(rng: np.random.Generator, scene: _Scene) -> None:
         kind = pick(rng, ("slabs", "setts"))
         floor = city.paving(rng, kind, size, wet=wet)
         plane = Plane(type="plane", size_m=size)
-        scene.objects.append(ObjectSpec(name="ground", shape=plane, material=floor, position_m=(0.0, 20.0, KERB_M)))
+        scene.objects.append(
+            ObjectSpec(name="ground", shape=plane, material=floor, position_m=(0.0, 20.0, KERB_M))
+        )
         return
     road = city.paving(rng, pick(rng, ("asphalt", "asphalt", "setts")), size, wet=wet)
     plane = Plane(type="plane", size_m=size)
@@ -404,18 +435,26 @@ def _ground(rng: np.random.Generator, scene: _Scene) -> None:
         x = s * (scene.road_m + 0.14 + width / 2)
         shape = Plane(type="plane", size_m=(width, length))
         scene.objects.append(
-            ObjectSpec(name=f"pavement-{name}", shape=shape, material=slabs, position_m=(round(x, 4), 10.0, KERB_M))
+            ObjectSpec(
+                name=f"pavement-{name}", shape=shape, material=slabs, position_m=(round(x, 4), 10.0, KERB_M)
+            )
         )
     kerbs: list[Part] = []
     for s in (-1, 1):  # stones with joints
-        kerbs += [box((0.15, 0.99, KERB_M + 0.004), (s * (scene.road_m + 0.075), -12 + i, KERB_M / 2)) for i in range(44)]
+        kerbs += [
+            box((0.15, 0.99, KERB_M + 0.004), (s * (scene.road_m + 0.075), -12 + i, KERB_M / 2))
+            for i in range(44)
+        ]
     scene.objects += placed("kerbs", [piece("kerbs", stone, kerbs)])
     paint = MaterialSpec(base_color=streetware.speckled((0.6, 0.6, 0.57)), roughness=0.6)
     dashes = [box((0.12, 1.8, 0.004), (0, -8 + 4 * i, 0.001)) for i in range(13)]
     if rng.random() < 0.5:
         y = draw(rng, 7, 14)
         dashes = [d for d in dashes if abs(d.position_m[1] - y) > 3]
-        dashes += [box((0.45, 3.2, 0.004), (-scene.road_m + 0.6 + 0.95 * i, y, 0.001)) for i in range(int(2 * scene.road_m / 0.95))]
+        dashes += [
+            box((0.45, 3.2, 0.004), (-scene.road_m + 0.6 + 0.95 * i, y, 0.001))
+            for i in range(int(2 * scene.road_m / 0.95))
+        ]
     scene.objects += placed("markings", [piece("paint", paint, dashes)])
 
 
@@ -425,7 +464,9 @@ def _cars(rng: np.random.Generator, scene: _Scene, parked: int, driving: int) ->
             place = free_place(rng, (-7.0, 7.0), (9.5, 11.5), 2.2, scene.taken)
             if place is not None:
                 pieces = vehicles.random_car(rng, scene.day.lamps)
-                scene.objects += placed(f"car-{i}", pieces, (*place, KERB_M), draw(rng, -20, 20, 1), role="background")
+                scene.objects += placed(
+                    f"car-{i}", pieces, (*place, KERB_M), draw(rng, -20, 20, 1), role="background"
+                )
         return
     slots = [(s * (scene.road_m - 1.05), y) for s in (-1, 1) for y in np.arange(-9.0, 27.0, 5.6)]
     order = rng.permutation(len(slots))
@@ -447,13 +488,19 @@ def _cars(rng: np.random.Generator, scene: _Scene, parked: int, driving: int) ->
             y = round(draw(rng, 3, 9) * (-1 if away else 1) + (7 * i if not away else -7 * i), 3)
         body = vehicles.random_car(rng, scene.day.lamps)
         motion = Linear(type="linear", velocity_m_s=(0.0, speed, 0.0))
-        scene.objects += placed(f"driving-{i}", body, (lane, y, 0.0), 90.0 if away else -90.0, motion=(motion,))
+        scene.objects += placed(
+            f"driving-{i}", body, (lane, y, 0.0), 90.0 if away else -90.0, motion=(motion,)
+        )
 
 
 def _free(scene: _Scene, x: float, y: float, radius: float, half_length: float) -> bool:
     """Whether a car may stand there."""
     places = [(x, y + dy) for dy in (-half_length + radius, 0.0, half_length - radius)]
-    return all((px - tx) ** 2 + (py - ty) ** 2 > (radius + tr) ** 2 for px, py in places for tx, ty, tr in scene.taken)
+    return all(
+        (px - tx) ** 2 + (py - ty) ** 2 > (radius + tr) ** 2
+        for px, py in places
+        for tx, ty, tr in scene.taken
+    )
 
 
 def _kerbside(
@@ -478,7 +525,11 @@ def _kerbside(
 
 
 def _lamps(rng: np.random.Generator, scene: _Scene, count: int) -> None:
-    style, color, height = pick(rng, ("lantern", "globe", "arm")), pick(rng, streetware.PAINT_COLORS[:3]), draw(rng, 3.2, 4.4)
+    style, color, height = (
+        pick(rng, ("lantern", "globe", "arm")),
+        pick(rng, streetware.PAINT_COLORS[:3]),
+        draw(rng, 3.2, 4.4),
+    )
     tint = pick(rng, (streetware.WARM, (1.0, 0.85, 0.65)))
     for i in range(count):
         place = _kerbside(rng, scene, 0.25, (5.0, 30.0))
@@ -512,9 +563,13 @@ def _furniture(rng: np.random.Generator, scene: _Scene, count: int) -> None:
         for i in range(draw_count(rng, (1, 3))):
             place = _kerbside(rng, scene, 1.1, (5.0, 12.0))
             if place is not None:
-                pieces = pick(rng, (streetware.cafe, streetware.cafe, streetware.stall, vehicles.random_bicycle))(rng)
+                pieces = pick(
+                    rng, (streetware.cafe, streetware.cafe, streetware.stall, vehicles.random_bicycle)
+                )(rng)
                 at = (*place, scene.ground(place[0]))
-                scene.objects += placed(f"group-{i}", pieces, at, scene.facing(*place) + draw(rng, -30, 30, 1), role="background")
+                scene.objects += placed(
+                    f"group-{i}", pieces, at, scene.facing(*place) + draw(rng, -30, 30, 1), role="background"
+                )
 
 
 def _people(rng: np.random.Generator, scene: _Scene, assets: AssetPool, count: int) -> None:

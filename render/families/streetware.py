@@ -41,7 +41,13 @@ CLOTHS: tuple[Color, ...] = (
     (0.55, 0.05, 0.05), (0.05, 0.22, 0.14), (0.06, 0.12, 0.35), (0.6, 0.33, 0.04), (0.3, 0.07, 0.2),
     (0.08, 0.3, 0.33),
 )  # fmt: skip
-FRUIT: tuple[Color, ...] = ((0.7, 0.28, 0.02), (0.55, 0.04, 0.03), (0.65, 0.55, 0.04), (0.15, 0.4, 0.05), (0.2, 0.04, 0.16))
+FRUIT: tuple[Color, ...] = (
+    (0.7, 0.28, 0.02),
+    (0.55, 0.04, 0.03),
+    (0.65, 0.55, 0.04),
+    (0.15, 0.4, 0.05),
+    (0.2, 0.04, 0.16),
+)
 LEAVES: tuple[Color, ...] = ((0.09, 0.22, 0.035), (0.16, 0.28, 0.05), (0.05, 0.15, 0.05), (0.4, 0.22, 0.03))
 WARM: Light3 = (1.0, 0.72, 0.42)
 
@@ -73,7 +79,9 @@ def lamp_post(style: str, height_m: float, color: Color, light: float, tint: Lig
         heads = [knob((0, 0, h + 0.16), 0.19)]
         iron.append(drum((0, 0, h - 0.03), 0.09, 0.05, segments=16))
     elif style == "arm":
-        iron.append(wire(((0, 0, h - 0.1), (0, -0.15, h + 0.5), (0, -0.7, h + 0.75), (0, -1.3, h + 0.72)), 0.035))
+        iron.append(
+            wire(((0, 0, h - 0.1), (0, -0.15, h + 0.5), (0, -0.7, h + 0.75), (0, -1.3, h + 0.72)), 0.035)
+        )
         iron.append(box((0.22, 0.62, 0.09), (0, -1.5, h + 0.74), bevel_m=0.03))
         heads = [part(Plane(type="plane", size_m=(0.16, 0.5)), (0, -1.5, h + 0.69), (180.0, 0.0, 0.0))]
     else:
@@ -83,7 +91,12 @@ def lamp_post(style: str, height_m: float, color: Color, light: float, tint: Lig
         iron.append(part(Faceted(type="faceted", profile_m=hat, sides=6), (0, 0, h + 0.485)))
         iron.append(drum((0, 0, h - 0.02), 0.1, 0.06, top_m=0.13, segments=16))
         iron += [
-            rod((0.105 * np.cos(a), 0.105 * np.sin(a), h + 0.04), (0.2 * np.cos(a), 0.2 * np.sin(a), h + 0.5), 0.012, segments=6)
+            rod(
+                (0.105 * np.cos(a), 0.105 * np.sin(a), h + 0.04),
+                (0.2 * np.cos(a), 0.2 * np.sin(a), h + 0.5),
+                0.012,
+                segments=6,
+            )
             for a in 2 * np.pi * np.arange(6) / 6
         ]
     return [piece("post", metal(color), iron), piece("light", glass, heads)]
@@ -117,7 +130,10 @@ def traffic_sign(kind: str, height_m: float = 2.4) -> list[Piece]:
     else:
         base = [box((0.56, 0.02, 0.56), (0, y + 0.01, z), bevel_m=0.008)]
         face = [pane(-0.25, z - 0.25, 0.25, z + 0.25, y - 0.006)]
-        marks = [box((0.06, 0.004, 0.34), (-0.08, y - 0.012, z)), hoop((0.0, y - 0.01, z + 0.08), 0.085, 0.028)]
+        marks = [
+            box((0.06, 0.004, 0.34), (-0.08, y - 0.012, z)),
+            hoop((0.0, y - 0.01, z + 0.08), 0.085, 0.028),
+        ]
         colors = (white, (0.02, 0.08, 0.4), white)
     sheets = [piece(n, MaterialSpec(base_color=c, roughness=0.3), p)
               for n, c, p in zip(("plate", "face", "marks"), colors, (base, face, marks), strict=True)]  # fmt: skip
@@ -133,7 +149,19 @@ def bench(wood: MaterialSpec, iron: MaterialSpec, width_m: float = 1.7) -> list[
     ]
     legs = []
     for x in (-width_m * 0.42, width_m * 0.42):
-        legs.append(wire(((x, -0.22, 0), (x, -0.2, 0.3), (x, -0.16, 0.415), (x, 0.15, 0.41), (x, 0.23, 0.5), (x, 0.31, 0.88)), 0.02))
+        legs.append(
+            wire(
+                (
+                    (x, -0.22, 0),
+                    (x, -0.2, 0.3),
+                    (x, -0.16, 0.415),
+                    (x, 0.15, 0.41),
+                    (x, 0.23, 0.5),
+                    (x, 0.31, 0.88),
+                ),
+                0.02,
+            )
+        )
         legs.append(wire(((x, 0.3, 0), (x, 0.24, 0.22), (x, 0.14, 0.41)), 0.02))
         legs.append(wire(((x, -0.2, 0.42), (x, -0.22, 0.6), (x, -0.05, 0.66), (x, 0.24, 0.62)), 0.017))
     return [piece("slats", wood, slats), piece("legs", iron, legs)]
@@ -143,7 +171,13 @@ def bollard(style: str, color: Color) -> list[Piece]:
     """A post about a metre high: ``iron``, ``steel`` or ``stone``."""
     if style == "stone":
         profile = ((0, 0), (0.17, 0), (0.16, 0.5), (0.15, 0.75), (0.1, 0.86), (0, 0.88))
-        return [piece("stone", MaterialSpec(base_color=speckled((0.42, 0.4, 0.37)), roughness=0.8), [part(Lathe(type="lathe", profile_m=profile, segments=40))])]
+        return [
+            piece(
+                "stone",
+                MaterialSpec(base_color=speckled((0.42, 0.4, 0.37)), roughness=0.8),
+                [part(Lathe(type="lathe", profile_m=profile, segments=40))],
+            )
+        ]
     if style == "steel":
         steel = MaterialSpec(base_color=(0.6, 0.61, 0.62), roughness=0.28, metallic=1.0)
         return [piece("post", steel, [drum((0, 0, 0), 0.055, 0.95), knob((0, 0, 0.95), 0.055, (1.0, 1.0, 0.4))]),
@@ -157,13 +191,19 @@ def hydrant(color: Color) -> list[Piece]:
     """A fire hydrant."""
     barrel = ((0, 0), (0.17, 0), (0.17, 0.05), (0.115, 0.07), (0.11, 0.5), (0.15, 0.52), (0.15, 0.57), (0.12, 0.6),
               (0.105, 0.69), (0.06, 0.75), (0, 0.77))  # fmt: skip
-    parts = [part(Lathe(type="lathe", profile_m=barrel, segments=48)), drum((0, 0, 0.76), 0.035, 0.06, segments=16)]
+    parts = [
+        part(Lathe(type="lathe", profile_m=barrel, segments=48)),
+        drum((0, 0, 0.76), 0.035, 0.06, segments=16),
+    ]
     caps = []
     for turn, at, r in (((90.0, 0.0, 0.0), (0, -0.1, 0.4), 0.075), ((0.0, 90.0, 0.0), (0.1, 0, 0.4), 0.055), ((0.0, -90.0, 0.0), (-0.1, 0, 0.4), 0.055)):  # fmt: skip
         parts.append(drum(at, r, 0.07, turn=turn, segments=24))
         out = [c * (1.65 if abs(c) == 0.1 else 1) for c in at]
         caps.append(drum(out, r + 0.012, 0.035, turn=turn, segments=8))
-    parts += [drum((0.145 * np.cos(a), 0.145 * np.sin(a), 0.565), 0.014, 0.025, segments=8) for a in np.arange(8) * np.pi / 4]
+    parts += [
+        drum((0.145 * np.cos(a), 0.145 * np.sin(a), 0.565), 0.014, 0.025, segments=8)
+        for a in np.arange(8) * np.pi / 4
+    ]
     steel = MaterialSpec(base_color=(0.6, 0.6, 0.58), roughness=0.35, metallic=1.0)
     return [piece("barrel", metal(color, 0.3), parts), piece("caps", steel, caps)]
 
@@ -184,10 +224,25 @@ def postbox(color: Color) -> list[Piece]:
 def statue(rng: np.random.Generator) -> list[Piece]:
     """A turned figure on a stepped plinth."""
     height = draw(rng, 1.0, 1.5)
-    points = tuple((round(r * height, 4), round(z * height + 0.9, 4)) for r, z in props.PROFILES[pick(rng, ("pawn", "vase"))])
+    points = tuple(
+        (round(r * height, 4), round(z * height + 0.9, 4))
+        for r, z in props.PROFILES[pick(rng, ("pawn", "vase"))]
+    )
     bronze = MaterialSpec(base_color=(0.35, 0.26, 0.14), roughness=0.35, metallic=1.0)
-    verdigris = MaterialSpec(base_color=props.marble((0.12, 0.26, 0.2), int(rng.integers(256))).model_copy(update={"color_a": (0.3, 0.45, 0.36)}), roughness=0.6)
-    figure = pick(rng, (bronze, verdigris, MaterialSpec(base_color=props.marble((0.45, 0.43, 0.4), int(rng.integers(256))), roughness=0.35)))
+    verdigris = MaterialSpec(
+        base_color=props.marble((0.12, 0.26, 0.2), int(rng.integers(256))).model_copy(
+            update={"color_a": (0.3, 0.45, 0.36)}
+        ),
+        roughness=0.6,
+    )
+    figure = pick(
+        rng,
+        (
+            bronze,
+            verdigris,
+            MaterialSpec(base_color=props.marble((0.45, 0.43, 0.4), int(rng.integers(256))), roughness=0.35),
+        ),
+    )
     plinth = [box((1.3, 1.3, 0.18), (0, 0, 0.09), bevel_m=0.02), box((0.95, 0.95, 0.6), (0, 0, 0.46), bevel_m=0.02),
               box((1.08, 1.08, 0.1), (0, 0, 0.85), bevel_m=0.02)]  # fmt: skip
     return [piece("figure", figure, [part(Lathe(type="lathe", profile_m=points))]),
@@ -209,16 +264,37 @@ def cafe(rng: np.random.Generator) -> list[Piece]:
         seats += seat
     cups = MaterialSpec(base_color=(0.82, 0.81, 0.78), roughness=0.15)
     things = [_turned("cup", 0.085, (x, y, 0.745)) for x, y in ((-0.16, -0.08), (0.14, 0.1))]
-    things += [drum((x, y, 0.7355), 0.075, 0.008, top_m=0.08, segments=32) for x, y in ((-0.16, -0.08), (0.14, 0.1))]
+    things += [
+        drum((x, y, 0.7355), 0.075, 0.008, top_m=0.08, segments=32) for x, y in ((-0.16, -0.08), (0.14, 0.1))
+    ]
     bottle = MaterialSpec(base_color=(0.03, 0.12, 0.04), roughness=0.06)
-    flowers = [knob((0.02 + 0.035 * np.cos(a), -0.02 + 0.035 * np.sin(a), 0.93 + 0.02 * np.sin(3 * a)), 0.026, segments=16) for a in np.arange(7) * 0.9]
-    stalks = [rod((0.02, -0.02, 0.77), (0.02 + 0.033 * np.cos(a), -0.02 + 0.033 * np.sin(a), 0.92), 0.002, segments=5) for a in np.arange(7) * 0.9]
+    flowers = [
+        knob(
+            (0.02 + 0.035 * np.cos(a), -0.02 + 0.035 * np.sin(a), 0.93 + 0.02 * np.sin(3 * a)),
+            0.026,
+            segments=16,
+        )
+        for a in np.arange(7) * 0.9
+    ]
+    stalks = [
+        rod(
+            (0.02, -0.02, 0.77),
+            (0.02 + 0.033 * np.cos(a), -0.02 + 0.033 * np.sin(a), 0.92),
+            0.002,
+            segments=5,
+        )
+        for a in np.arange(7) * 0.9
+    ]
     return [
         piece("top", top, table),
         piece("iron", iron, legs),
         piece("seats", MaterialSpec(base_color=pick(rng, CLOTHS), roughness=0.6), seats),
         piece("cups", cups, things),
-        piece("vase", MaterialSpec(base_color=pick(rng, CLOTHS), roughness=0.15), [_turned("vase", 0.12, (0.02, -0.02, 0.737))]),
+        piece(
+            "vase",
+            MaterialSpec(base_color=pick(rng, CLOTHS), roughness=0.15),
+            [_turned("vase", 0.12, (0.02, -0.02, 0.737))],
+        ),
         piece("bottle", bottle, [_turned("bottle", 0.28, (0.17, -0.14, 0.737))]),
         piece("stalks", MaterialSpec(base_color=(0.1, 0.25, 0.05)), stalks),
         piece("flowers", MaterialSpec(base_color=pick(rng, FRUIT), roughness=0.6), flowers),
@@ -239,10 +315,15 @@ def _chair(x: float, y: float, angle: float) -> tuple[list[Part], list[Part]]:
 
     frame = []
     for side in (-1, 1):
-        frame.append(wire((at(0.22, side * 0.19, 0), at(0.17, side * 0.18, 0.45), at(0.22, side * 0.18, 0.86)), 0.011))
+        frame.append(
+            wire((at(0.22, side * 0.19, 0), at(0.17, side * 0.18, 0.45), at(0.22, side * 0.18, 0.86)), 0.011)
+        )
         frame.append(rod(at(-0.2, side * 0.18, 0), at(-0.16, side * 0.16, 0.45), 0.011))
     frame.append(wire((at(0.22, -0.18, 0.86), at(0.235, 0, 0.89), at(0.22, 0.18, 0.86)), 0.011))
-    frame += [rod(at(0.18, k * 0.06, 0.47), at(0.225, k * 0.06, 0.875), 0.006, segments=6) for k in (-2, -1, 0, 1, 2)]
+    frame += [
+        rod(at(0.18, k * 0.06, 0.47), at(0.225, k * 0.06, 0.875), 0.006, segments=6)
+        for k in (-2, -1, 0, 1, 2)
+    ]
     return frame, [drum(at(0, 0, 0.445), 0.205, 0.025)]
 
 
@@ -250,7 +331,11 @@ def stall(rng: np.random.Generator) -> list[Piece]:
     """A market stall: crates of fruit on a slope under a striped canopy."""
     width, cloth = 2.4, pick(rng, CLOTHS)
     wood = MaterialSpec(base_color=props.wood(int(rng.integers(256)), resolution=256), roughness=0.6)
-    posts = [slab((sx * width / 2 - 0.03, y - 0.03, 0), (sx * width / 2 + 0.03, y + 0.03, 2.05 + 0.3 * (y > 0))) for sx in (-1, 1) for y in (-0.55, 0.65)]
+    posts = [
+        slab((sx * width / 2 - 0.03, y - 0.03, 0), (sx * width / 2 + 0.03, y + 0.03, 2.05 + 0.3 * (y > 0)))
+        for sx in (-1, 1)
+        for y in (-0.55, 0.65)
+    ]
     posts.append(slab((-width / 2, -0.5, 0.62), (width / 2, 0.6, 0.68)))
     posts.append(slab((-width / 2 + 0.02, -0.48, 0.1), (width / 2 - 0.02, -0.45, 0.62)))
     fruit: dict[int, list[Part]] = {i: [] for i in range(len(FRUIT))}
@@ -258,7 +343,12 @@ def stall(rng: np.random.Generator) -> list[Piece]:
     for column in range(5):
         for row in range(2):
             x, y, z = -0.94 + 0.47 * column, -0.26 + 0.5 * row, 0.7 + 0.14 * row
-            for a, b in (((-0.215, -0.22), (0.215, -0.2)), ((-0.215, 0.2), (0.215, 0.22)), ((-0.215, -0.2), (-0.195, 0.2)), ((0.195, -0.2), (0.215, 0.2))):
+            for a, b in (
+                ((-0.215, -0.22), (0.215, -0.2)),
+                ((-0.215, 0.2), (0.215, 0.22)),
+                ((-0.215, -0.2), (-0.195, 0.2)),
+                ((0.195, -0.2), (0.215, 0.2)),
+            ):
                 posts.append(slab((x + a[0], y + a[1], z), (x + b[0], y + b[1], z + 0.12)))
             kind = (first + column + 2 * row + int(rng.integers(2))) % len(FRUIT)
             r = 0.042
@@ -280,7 +370,10 @@ def stall(rng: np.random.Generator) -> list[Piece]:
         piece("crates", wood, posts),
         piece("canopy", canopy, slope),
         piece("tags", MaterialSpec(base_color=(0.75, 0.72, 0.55), roughness=0.7), tags),
-        *(piece(f"fruit-{i}", MaterialSpec(base_color=FRUIT[i], roughness=draw(rng, 0.25, 0.5)), p) for i, p in fruit.items()),
+        *(
+            piece(f"fruit-{i}", MaterialSpec(base_color=FRUIT[i], roughness=draw(rng, 0.25, 0.5)), p)
+            for i, p in fruit.items()
+        ),
     ]
 
 
@@ -288,15 +381,29 @@ def planter(rng: np.random.Generator, width_m: float = 0.9) -> list[Piece]:
     """A box or tub of flowers."""
     leaf, bloom = pick(rng, LEAVES[:3]), pick(rng, (*FRUIT[:3], (0.7, 0.65, 0.68), (0.6, 0.12, 0.35)))
     tub = [slab((-width_m / 2, -0.18, 0), (width_m / 2, 0.18, 0.34), 0.015)]
-    places = np.stack([rng.uniform(-width_m / 2, width_m / 2, 190), rng.uniform(-0.2, 0.2, 190), rng.uniform(0.33, 0.62, 190)], axis=1)
+    places = np.stack(
+        [
+            rng.uniform(-width_m / 2, width_m / 2, 190),
+            rng.uniform(-0.2, 0.2, 190),
+            rng.uniform(0.33, 0.62, 190),
+        ],
+        axis=1,
+    )
     greens = leaf_parts(rng, places[:150], 0.1)
     cup = Faceted(type="faceted", profile_m=((0, 0), (0.02, 0.004), (0.032, 0.016)), sides=7)
     blooms = [
-        part(cup, p, (draw(rng, -50, 50, 1), draw(rng, -50, 50, 1), 0.0)) for p in (places[150:] + [0, 0, 0.05]).tolist()
+        part(cup, p, (draw(rng, -50, 50, 1), draw(rng, -50, 50, 1), 0.0))
+        for p in (places[150:] + [0, 0, 0.05]).tolist()
     ]
     return [
         piece("leaves", MaterialSpec(base_color=leaf, roughness=0.5), greens),
-        piece("tub", MaterialSpec(base_color=pick(rng, ((0.42, 0.2, 0.12), (0.3, 0.3, 0.3), (0.14, 0.09, 0.05))), roughness=0.75), tub),
+        piece(
+            "tub",
+            MaterialSpec(
+                base_color=pick(rng, ((0.42, 0.2, 0.12), (0.3, 0.3, 0.3), (0.14, 0.09, 0.05))), roughness=0.75
+            ),
+            tub,
+        ),
         piece("blooms", MaterialSpec(base_color=bloom, roughness=0.6), blooms),
     ]
 
@@ -308,7 +415,12 @@ def leaf_parts(rng: np.random.Generator, places: np.ndarray, size_m: float) -> l
     turns = rng.uniform([-55, -55, 0], [55, 55, 360], (len(places), 3)).round(1)
     scale = rng.uniform(0.7, 1.3, len(places)).round(3)
     return [
-        Part(shape=leaf, position_m=(round(p[0], 4), round(p[1], 4), round(p[2], 4)), rotation_deg=(t[0], t[1], t[2]), scale=(s, round(0.5 * s, 4), 1.0))
+        Part(
+            shape=leaf,
+            position_m=(round(p[0], 4), round(p[1], 4), round(p[2], 4)),
+            rotation_deg=(t[0], t[1], t[2]),
+            scale=(s, round(0.5 * s, 4), 1.0),
+        )
         for p, t, s in zip(places.tolist(), turns.tolist(), scale.tolist(), strict=True)
     ]
 
@@ -317,23 +429,59 @@ def tree(rng: np.random.Generator, height_m: float, leaves: int = 900) -> list[P
     """A street tree: a trunk that forks, and a crown of leaves around the ends of its branches."""
     fork, h = 0.42 * height_m, height_m
     lean = rng.uniform(-0.15, 0.15, 2)
-    wood = [wire(((0, 0, 0), (lean[0] * 0.4, lean[1] * 0.4, fork * 0.5), (lean[0], lean[1], fork)), 0.035 * h / 2, tip_m=0.024 * h / 2, segments=14)]
+    wood = [
+        wire(
+            ((0, 0, 0), (lean[0] * 0.4, lean[1] * 0.4, fork * 0.5), (lean[0], lean[1], fork)),
+            0.035 * h / 2,
+            tip_m=0.024 * h / 2,
+            segments=14,
+        )
+    ]
     ends = []
     for i in range(9):
         angle, out = 2.4 * i + rng.uniform(-0.3, 0.3), rng.uniform(0.12, 0.27) * h
         top = fork + rng.uniform(0.18, 0.5) * h
         end = np.array([lean[0] + out * np.cos(angle), lean[1] + out * np.sin(angle), top])
-        mid = np.array([lean[0] + 0.4 * out * np.cos(angle), lean[1] + 0.4 * out * np.sin(angle), fork + 0.55 * (top - fork)])
-        wood.append(wire(((lean[0], lean[1], fork - 0.1), mid.tolist(), end.tolist()), 0.011 * h, tip_m=0.004 * h, segments=8))
+        mid = np.array(
+            [
+                lean[0] + 0.4 * out * np.cos(angle),
+                lean[1] + 0.4 * out * np.sin(angle),
+                fork + 0.55 * (top - fork),
+            ]
+        )
+        wood.append(
+            wire(
+                ((lean[0], lean[1], fork - 0.1), mid.tolist(), end.tolist()),
+                0.011 * h,
+                tip_m=0.004 * h,
+                segments=8,
+            )
+        )
         ends += [end, (end + mid) / 2]
     centres = np.array(ends)[rng.integers(len(ends), size=leaves)]
     direction = rng.normal(0, 1, (leaves, 3))
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
     places = centres + direction * (rng.uniform(0.3, 1, (leaves, 1)) ** 0.5) * [[0.13 * h, 0.13 * h, 0.1 * h]]
     # Darker clumps inside keep the sky from showing through everywhere.
-    clumps = [Part(shape=Blob(type="blob", radius_m=round(0.085 * h, 4), amplitude=0.4, frequency=2.0, seed=i, segments=24), position_m=(round(float(e[0]), 4), round(float(e[1]), 4), round(float(e[2]), 4))) for i, e in enumerate(ends[::3])]
+    clumps = [
+        Part(
+            shape=Blob(
+                type="blob", radius_m=round(0.085 * h, 4), amplitude=0.4, frequency=2.0, seed=i, segments=24
+            ),
+            position_m=(round(float(e[0]), 4), round(float(e[1]), 4), round(float(e[2]), 4)),
+        )
+        for i, e in enumerate(ends[::3])
+    ]
     color = pick(rng, LEAVES)
-    bark = ProceduralTexture(type="perlin", color_a=(0.06, 0.045, 0.035), color_b=(0.24, 0.19, 0.15), cells=12, octaves=5, resolution=256, tiles=(1, 3))
+    bark = ProceduralTexture(
+        type="perlin",
+        color_a=(0.06, 0.045, 0.035),
+        color_b=(0.24, 0.19, 0.15),
+        cells=12,
+        octaves=5,
+        resolution=256,
+        tiles=(1, 3),
+    )
     return [
         piece("leaves", MaterialSpec(base_color=color, roughness=0.5), leaf_parts(rng, places, 0.04 * h)),
         piece("wood", MaterialSpec(base_color=bark, roughness=0.85), wood),
@@ -343,16 +491,33 @@ def tree(rng: np.random.Generator, height_m: float, leaves: int = 900) -> list[P
 
 def speckled(color: Color, seed: int = 3) -> ProceduralTexture:
     """Stone or concrete of about that colour."""
-    return ProceduralTexture(type="perlin", color_a=props.shaded(color, 0.6, 0.0), color_b=props.shaded(color, 1.3, 0.0), cells=14, octaves=6, resolution=256, seed=seed)
+    return ProceduralTexture(
+        type="perlin",
+        color_a=props.shaded(color, 0.6, 0.0),
+        color_b=props.shaded(color, 1.3, 0.0),
+        cells=14,
+        octaves=6,
+        resolution=256,
+        seed=seed,
+    )
 
 
 def litter_bin(color: Color) -> list[Piece]:
     """A bin of staves."""
-    staves = [box((0.045, 0.02, 0.66), (0.21 * np.sin(a), -0.21 * np.cos(a), 0.45), (0.0, 0.0, round(float(np.degrees(a)), 2))) for a in 2 * np.pi * np.arange(18) / 18]
+    staves = [
+        box(
+            (0.045, 0.02, 0.66),
+            (0.21 * np.sin(a), -0.21 * np.cos(a), 0.45),
+            (0.0, 0.0, round(float(np.degrees(a)), 2)),
+        )
+        for a in 2 * np.pi * np.arange(18) / 18
+    ]
     rings = [hoop((0, 0, z), 0.215, 0.018, (0.0, 0.0, 0.0)) for z in (0.14, 0.8)]
     inner = [drum((0, 0, 0.1), 0.18, 0.66), drum((0, 0, 0), 0.04, 0.12, segments=12)]
-    return [piece("staves", metal(color), [*staves, *rings]), piece("inner", metal((0.02, 0.02, 0.02), 0.8), inner)]
-
+    return [
+        piece("staves", metal(color), [*staves, *rings]),
+        piece("inner", metal((0.02, 0.02, 0.02), 0.8), inner),
+    ]
 
 
 SMALL: tuple[Callable[[np.random.Generator], list[Piece]], ...] = (

@@ -201,7 +201,9 @@ def _underside(body: Body) -> list[Part]:
     """Sills and arches around the wheels."""
     width = max(s[1] for s in body.lower)
     low = min(s[2] for s in body.lower)
-    parts = [box((body.axles[1] - body.axles[0], 2 * width - 0.06, 0.1), (sum(body.axles) / 2, 0, low + 0.04))]
+    parts = [
+        box((body.axles[1] - body.axles[0], 2 * width - 0.06, 0.1), (sum(body.axles) / 2, 0, low + 0.04))
+    ]
     for x in body.axles:
         for side in (-1, 1):
             at = (x, side * (_side(body, x) + 0.006), body.wheel_m)
@@ -220,7 +222,9 @@ def _tyres(body: Body) -> list[Part]:
     profile = ((0.62 * r, -0.1), (0.96 * r, -0.1), (0.96 * r, 0.1), (0.62 * r, 0.1))
     tyre = Lathe(type="lathe", profile_m=tuple((round(a, 4), z) for a, z in profile), segments=40)
     return [
-        part(tyre, (x, side * (_side(body, x) - 0.085), r), (90.0, 0.0, 0.0)) for x in body.axles for side in (-1, 1)
+        part(tyre, (x, side * (_side(body, x) - 0.085), r), (90.0, 0.0, 0.0))
+        for x in body.axles
+        for side in (-1, 1)
     ]
 
 
@@ -271,7 +275,10 @@ def bicycle(frame: MaterialSpec, saddle: Color = (0.12, 0.06, 0.03)) -> list[Pie
         arc = [(hub[0] - (r + 0.035) * np.cos(a), 0, hub[2] + (r + 0.035) * np.sin(a)) for a in angle]
         tubes += [wire([(x, y, z) for x, _, z in arc], 0.008, segments=8, steps=3) for y in (-0.016, 0.016)]
     bright = [
-        wire(((0.22, -0.3, 1.0), (0.34, -0.22, 1.05), (0.38, 0, 1.0), (0.34, 0.22, 1.05), (0.22, 0.3, 1.0)), 0.011),
+        wire(
+            ((0.22, -0.3, 1.0), (0.34, -0.22, 1.05), (0.38, 0, 1.0), (0.34, 0.22, 1.05), (0.22, 0.3, 1.0)),
+            0.011,
+        ),
         rod(head, (0.38, 0, 1.0), 0.012),
         rod(seat, (-0.225, 0, 0.95), 0.012),
         hoop((-0.08, 0.045, 0.29), 0.09, 0.006),
@@ -290,7 +297,10 @@ def bicycle(frame: MaterialSpec, saddle: Color = (0.12, 0.06, 0.03)) -> list[Pie
             )
     black = [hoop(hub, r, 0.018, segments=64) for hub in (rear, front)]
     black += [rod((0.24, s * 0.29, 1.01), (0.12, s * 0.33, 0.98), 0.017) for s in (-1, 1)]
-    black += [box((0.1, 0.09, 0.025), (x, y, z), bevel_m=0.01) for x, y, z in ((0.02, 0.14, 0.15), (-0.18, -0.14, 0.43))]
+    black += [
+        box((0.1, 0.09, 0.025), (x, y, z), bevel_m=0.01)
+        for x, y, z in ((0.02, 0.14, 0.15), (-0.18, -0.14, 0.43))
+    ]
     basket = _basket((0.6, 0.0, 0.78))
     return [
         piece("frame", frame, tubes),
@@ -316,10 +326,26 @@ def _basket(at: tuple[float, float, float]) -> list[Part]:
     for level in range(6):
         a, b, h = 0.12 + 0.012 * level, 0.16 + 0.012 * level, z + 0.045 * level
         corners = [(x - a, y - b, h), (x + a, y - b, h), (x + a, y + b, h), (x - a, y + b, h)]
-        rings += [rod(p, q, 0.005, segments=6) for p, q in zip(corners, corners[1:] + corners[:1], strict=True)]
+        rings += [
+            rod(p, q, 0.005, segments=6) for p, q in zip(corners, corners[1:] + corners[:1], strict=True)
+        ]
     for i in range(-2, 3):
         for s in (-1, 1):
-            rings.append(rod((x + 0.055 * i, y + s * 0.16, z), (x + 0.07 * i, y + s * 0.22, z + 0.225), 0.004, segments=6))
-            rings.append(rod((x + s * 0.12, y + 0.075 * i, z), (x + s * 0.18, y + 0.095 * i, z + 0.225), 0.004, segments=6))
+            rings.append(
+                rod(
+                    (x + 0.055 * i, y + s * 0.16, z),
+                    (x + 0.07 * i, y + s * 0.22, z + 0.225),
+                    0.004,
+                    segments=6,
+                )
+            )
+            rings.append(
+                rod(
+                    (x + s * 0.12, y + 0.075 * i, z),
+                    (x + s * 0.18, y + 0.095 * i, z + 0.225),
+                    0.004,
+                    segments=6,
+                )
+            )
     rings.append(box((0.24, 0.32, 0.01), (x, y, z)))
     return rings
