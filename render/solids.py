@@ -128,7 +128,12 @@ def _faceted(shape: spec.Faceted) -> Mesh:
 def _mesh(pieces: list[tuple[Array, Array, Array, NDArray[np.int64]]]) -> Mesh:
     """Joined pieces of (vertices, normals, texture coordinates, triangles)."""
     offsets = np.cumsum([0, *(len(piece[0]) for piece in pieces)])
+    vertices, normals, uvs = (
+        np.concatenate([piece[i] for piece in pieces]).astype(np.float32) for i in range(3)
+    )
     return Mesh(
-        *(np.concatenate([piece[i] for piece in pieces]).astype(np.float32) for i in range(3)),
+        vertices,
+        normals,
+        uvs,
         np.concatenate([p[3] + o for p, o in zip(pieces, offsets, strict=False)]).astype(np.int32),
     )

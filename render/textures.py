@@ -118,7 +118,7 @@ def bake(texture: ProceduralTexture) -> Pixels:
 
 @functools.lru_cache(maxsize=16)
 def _even_fbm(resolution: int, cells: int, octaves: int, seed: int) -> NDArray:
-    """Noise with as many cells along u as along v; kept, since patterns differ in nothing but their colours."""
+    """Noise with as many cells along u as along v; kept, since many patterns differ in colours only."""
     at = (np.arange(resolution) + 0.5) / resolution * cells
     y, x = np.meshgrid(at, at, indexing="ij")
     fbm = _noise(x, y, octaves, seed, cells, cells)

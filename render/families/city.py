@@ -86,12 +86,34 @@ class Day:
 
 
 DAYS: dict[str, Day] = {
-    "day": Day("day", ((3.6, 3.3, 2.9), (28, 58)), ((0.16, 0.3, 0.68), (0.62, 0.74, 0.86), (0.3, 0.28, 0.26)), 0.0, 0.9, 0.0, False),
-    "golden": Day("golden", ((3.6, 2.1, 1.0), (9, 20)), ((0.14, 0.24, 0.48), (0.85, 0.62, 0.4), (0.24, 0.2, 0.17)), 0.06, 1.1, 0.0, False),
-    "overcast": Day("overcast", None, ((1.5, 1.58, 1.66), (1.1, 1.14, 1.18), (0.4, 0.4, 0.4)), 0.05, 1.2, 0.0, False),
-    "rain": Day("rain", None, ((1.15, 1.27, 1.42), (0.9, 0.98, 1.06), (0.25, 0.25, 0.26)), 0.3, 1.4, 8.0, True),
-    "dusk": Day("dusk", None, ((0.38, 0.55, 1.05), (1.0, 0.7, 0.64), (0.14, 0.14, 0.16)), 0.45, 1.6, 8.0, False),
-}  # fmt: skip
+    "day": Day(
+        "day",
+        ((3.6, 3.3, 2.9), (28, 58)),
+        ((0.16, 0.3, 0.68), (0.62, 0.74, 0.86), (0.3, 0.28, 0.26)),
+        0.0,
+        0.9,
+        0.0,
+        False,
+    ),
+    "golden": Day(
+        "golden",
+        ((3.6, 2.1, 1.0), (9, 20)),
+        ((0.14, 0.24, 0.48), (0.85, 0.62, 0.4), (0.24, 0.2, 0.17)),
+        0.06,
+        1.1,
+        0.0,
+        False,
+    ),
+    "overcast": Day(
+        "overcast", None, ((1.5, 1.58, 1.66), (1.1, 1.14, 1.18), (0.4, 0.4, 0.4)), 0.05, 1.2, 0.0, False
+    ),
+    "rain": Day(
+        "rain", None, ((1.15, 1.27, 1.42), (0.9, 0.98, 1.06), (0.25, 0.25, 0.26)), 0.3, 1.4, 8.0, True
+    ),
+    "dusk": Day(
+        "dusk", None, ((0.38, 0.55, 1.05), (1.0, 0.7, 0.64), (0.14, 0.14, 0.16)), 0.45, 1.6, 8.0, False
+    ),
+}
 
 
 def random_sun(rng: np.random.Generator, day: Day, azimuth: tuple[float, float]) -> tuple[SunLight, ...]:
@@ -519,12 +541,24 @@ def paving(
     else:
         a, b, pattern, cells, tile = (0.25, 0.24, 0.23), (0.09, 0.085, 0.08), "bricks", 12, 2.4
     color = ProceduralTexture(
-        type=pattern, color_a=props.shaded(a, dark, 0.0), color_b=props.shaded(b, dark, 0.0), cells=cells, octaves=6,
-        resolution=512, seed=seed, tiles=(round(size_m[0] / tile, 3), round(size_m[1] / tile, 3)),
-    )  # fmt: skip
+        type=pattern,
+        color_a=props.shaded(a, dark, 0.0),
+        color_b=props.shaded(b, dark, 0.0),
+        cells=cells,
+        octaves=6,
+        resolution=512,
+        seed=seed,
+        tiles=(round(size_m[0] / tile, 3), round(size_m[1] / tile, 3)),
+    )
     low, high = (0.03, 0.5) if wet else (0.55, 0.95)
     rough = ProceduralTexture(
-        type="perlin", color_a=(low, low, low), color_b=(high, high, high), cells=6, octaves=4, resolution=256,
-        seed=(seed + 1) % 256, tiles=(round(size_m[0] / 9, 3), round(size_m[1] / 9, 3)),
-    )  # fmt: skip
+        type="perlin",
+        color_a=(low, low, low),
+        color_b=(high, high, high),
+        cells=6,
+        octaves=4,
+        resolution=256,
+        seed=(seed + 1) % 256,
+        tiles=(round(size_m[0] / 9, 3), round(size_m[1] / 9, 3)),
+    )
     return MaterialSpec(base_color=color, roughness=rough, ior=1.33 if wet else 1.5)

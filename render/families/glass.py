@@ -1,4 +1,4 @@
-"""Transparent and mirroring things on a table: glasses, bottles, prisms, chrome, mirrors, before bright backgrounds.
+"""Transparent and mirroring things on a table before bright backgrounds: glasses, prisms, chrome, mirrors.
 
 Blur follows the light's path through glass and by mirrors, while disparity is that of the first surface: such
 clips are labelled by their family. There are bright surfaces all around, since glass shows nothing else.
@@ -26,14 +26,17 @@ from focuspull.render.families.pieces import Piece, Role, box, knob, pane, part,
 from focuspull.render.families.streetware import leaf_parts
 from focuspull.render.pool import AssetPool
 from focuspull.render.records import Unit
+from focuspull.render.shapes import Card
 from focuspull.render.spec import (
     AreaLight,
     Blob,
     CameraSpec,
     Color,
+    Compound,
     Environment,
     HdriEnvironment,
     MaterialSpec,
+    MeshFile,
     ObjectSpec,
     Plane,
     ProceduralTexture,
@@ -48,11 +51,13 @@ Share = Annotated[float, Field(ge=0)]
 GAP_M = 0.0008
 """Under each thing: where two surfaces coincide, renderers may hit either."""
 WALL_COLORS: tuple[Color, ...] = (
-    (0.6, 0.2, 0.12), (0.15, 0.38, 0.48), (0.68, 0.52, 0.2), (0.26, 0.46, 0.28), (0.66, 0.6, 0.54), (0.48, 0.28, 0.52),
+    (0.6, 0.2, 0.12), (0.15, 0.38, 0.48), (0.68, 0.52, 0.2), (0.26, 0.46, 0.28), (0.66, 0.6, 0.54),
+    (0.48, 0.28, 0.52),
     (0.22, 0.28, 0.55), (0.72, 0.43, 0.36),
 )  # fmt: skip
 LIGHTS: tuple[Color, ...] = (
-    (1.0, 0.5, 0.15), (1.0, 0.68, 0.34), (0.4, 0.68, 1.0), (1.0, 0.2, 0.36), (0.2, 0.9, 0.6), (0.6, 0.32, 1.0),
+    (1.0, 0.5, 0.15), (1.0, 0.68, 0.34), (0.4, 0.68, 1.0), (1.0, 0.2, 0.36), (0.2, 0.9, 0.6),
+    (0.6, 0.32, 1.0),
 )  # fmt: skip
 
 
@@ -60,8 +65,8 @@ class GlassRanges(FamilyRanges):
     """Ranges of the family.
 
     Attributes:
-        settings: How often each background is drawn, against the others: bulbs in the ``evening``, a ``window``,
-            the shelves of a ``bar``, strips of light in a ``studio``, or framed ``mirrors``.
+        settings: How often each background is drawn, against the others: bulbs in the ``evening``, a
+            ``window``, the shelves of a ``bar``, strips of light in a ``studio``, or framed ``mirrors``.
         subjects: Things in the middle, 0.5 to 0.9 m from the camera.
         background: Things behind them.
         foreground: Things close to the camera, at the side.
@@ -171,7 +176,7 @@ def _thing(rng: np.random.Generator, ranges: GlassRanges, role: str) -> tuple[li
             if prop.material.transmission == 0
             else MaterialSpec(base_color=pick(rng, WALL_COLORS))
         )
-        assert prop.shape.type not in ("card", "mesh", "compound")
+        assert not isinstance(prop.shape, Compound | MeshFile | Card)
         return [piece("prop", material, [part(prop.shape, (0, 0, prop.lift_m))])], 1.1 * prop.radius_m
     kind = rng.random()
     if kind < ranges.metal:
@@ -226,9 +231,15 @@ def _back_wall(rng: np.random.Generator, color: Color, y: float) -> list[ObjectS
     """Plaster, panels or bricks, with a few framed pictures."""
     kind = pick(rng, ("perlin", "bricks", "perlin"))
     texture = ProceduralTexture(
-        type=kind, color_a=props.shaded(color, 0.8, 0.0), color_b=props.shaded(color, 1.25, 0.05),
-        cells=10 if kind == "bricks" else 4, octaves=5, resolution=512, seed=int(rng.integers(256)), tiles=(3.0, 1.5),
-    )  # fmt: skip
+        type=kind,
+        color_a=props.shaded(color, 0.8, 0.0),
+        color_b=props.shaded(color, 1.25, 0.05),
+        cells=10 if kind == "bricks" else 4,
+        octaves=5,
+        resolution=512,
+        seed=int(rng.integers(256)),
+        tiles=(3.0, 1.5),
+    )
     plane = Plane(type="plane", size_m=(9.0, 4.5))
     objects = [
         ObjectSpec(
@@ -243,9 +254,14 @@ def _back_wall(rng: np.random.Generator, color: Color, y: float) -> list[ObjectS
             base_color=pick(rng, (props.marble(pick(rng, WALL_COLORS), i), pick(rng, WALL_COLORS))),
             roughness=0.4,
         )
-        shelf = [piece("art", art, [pane(-w / 2, 0, w / 2, h, -0.02 - 0.004 * i)]),
-                 piece("frame", MaterialSpec(base_color=(0.05, 0.045, 0.04), roughness=0.3),
-                       [slab((-w / 2 - 0.03, -0.018 - 0.004 * i, -0.03), (w / 2 + 0.03, 0, h + 0.03))])]  # fmt: skip
+        shelf = [
+            piece("art", art, [pane(-w / 2, 0, w / 2, h, -0.02 - 0.004 * i)]),
+            piece(
+                "frame",
+                MaterialSpec(base_color=(0.05, 0.045, 0.04), roughness=0.3),
+                [slab((-w / 2 - 0.03, -0.018 - 0.004 * i, -0.03), (w / 2 + 0.03, 0, h + 0.03))],
+            ),
+        ]
         objects += placed(f"picture-{i}", shelf, (x, y - 0.01, z))
     return objects
 
@@ -256,7 +272,7 @@ def _bulbs(rng: np.random.Generator, count: int, far_m: float) -> list[ObjectSpe
     by_color: dict[Color, list] = {color: [] for color in colors}  # type: ignore[type-arg]
     cords = []
     strings = 2 + count // 14
-    for k in range(strings):
+    for _ in range(strings):
         y, top, sag = draw(rng, 0.6, 0.95) * far_m, draw(rng, 0.25, 0.75), draw(rng, 0.1, 0.25)
         points = []
         for i in range(count // strings):
@@ -302,7 +318,17 @@ def _window(rng: np.random.Generator, wall: Color) -> list[ObjectSpec]:
         [piece("wall", MaterialSpec(base_color=wall, roughness=0.85), [part(outer, (0, 0, floor))])],
         (0, y, 0),
     )
-    objects += placed("window", [piece("frame", paint, [part(grid, (0, 0.1, low)), slab((-w / 2 - 0.1, -0.14, low - 0.04), (w / 2 + 0.1, 0.2, low))])], (0, y, 0))  # fmt: skip
+    objects += placed(
+        "window",
+        [
+            piece(
+                "frame",
+                paint,
+                [part(grid, (0, 0.1, low)), slab((-w / 2 - 0.1, -0.14, low - 0.04), (w / 2 + 0.1, 0.2, low))],
+            )
+        ],
+        (0, y, 0),
+    )
     # Sky as a panel: the light of an overcast day, brighter than what is in the room.
     sky = piece(
         "sky",
@@ -317,9 +343,26 @@ def _window(rng: np.random.Generator, wall: Color) -> list[ObjectSpec]:
         places = np.stack(
             [rng.uniform(-1.1, 1.1, 160), rng.uniform(-0.3, 0.3, 160), rng.uniform(-0.6, 0.6, 160)], axis=1
         )
-        bush = [piece("leaves", MaterialSpec(base_color=green, roughness=0.5), leaf_parts(rng, places, 0.22)),
-                piece("inner", MaterialSpec(base_color=props.shaded(green, 0.6, 0.0), roughness=0.8),
-                      [part(Blob(type="blob", radius_m=0.7, amplitude=0.4, frequency=2.0, seed=int(rng.integers(256)), segments=32), (0, 0.3, -0.35))])]  # fmt: skip
+        bush = [
+            piece("leaves", MaterialSpec(base_color=green, roughness=0.5), leaf_parts(rng, places, 0.22)),
+            piece(
+                "inner",
+                MaterialSpec(base_color=props.shaded(green, 0.6, 0.0), roughness=0.8),
+                [
+                    part(
+                        Blob(
+                            type="blob",
+                            radius_m=0.7,
+                            amplitude=0.4,
+                            frequency=2.0,
+                            seed=int(rng.integers(256)),
+                            segments=32,
+                        ),
+                        (0, 0.3, -0.35),
+                    )
+                ],
+            ),
+        ]
         objects += placed(
             f"bush-{i}",
             bush,
@@ -376,9 +419,15 @@ def _studio(rng: np.random.Generator) -> list[ObjectSpec]:
     pattern = pick(rng, ("checker", "stripes", "marble"))
     tiles = {"checker": (2.0, 1.0), "stripes": (3.0, 0.001), "marble": (2.0, 1.0)}[pattern]
     texture = ProceduralTexture(
-        type="marble" if pattern == "marble" else "checker", color_a=a, color_b=b, cells=8, octaves=3, resolution=512,
-        seed=int(rng.integers(256)), tiles=tiles,
-    )  # fmt: skip
+        type="marble" if pattern == "marble" else "checker",
+        color_a=a,
+        color_b=b,
+        cells=8,
+        octaves=3,
+        resolution=512,
+        seed=int(rng.integers(256)),
+        tiles=tiles,
+    )
     backdrop = piece(
         "backdrop", MaterialSpec(base_color=texture, roughness=0.8), [pane(-3.0, -1, 3.0, 2.4, 0.0)]
     )
@@ -390,10 +439,19 @@ def _studio(rng: np.random.Generator) -> list[ObjectSpec]:
             piece(f"strip-{i}", light, [box((0.05, 0.05, 1.6), (x, -0.2 - 0.12 * i, 0.6), (0.0, lean, 0.0))])
         )
     boards = [
-        piece(f"board-{i}", MaterialSpec(base_color=pick(rng, WALL_COLORS), roughness=0.6),
-              [box((draw(rng, 0.2, 0.5), 0.02, draw(rng, 0.3, 0.7)), (s * draw(rng, 0.5, 1.1), -0.1, 0.2), (0.0, draw(rng, -15, 15, 1), 0.0))])
+        piece(
+            f"board-{i}",
+            MaterialSpec(base_color=pick(rng, WALL_COLORS), roughness=0.6),
+            [
+                box(
+                    (draw(rng, 0.2, 0.5), 0.02, draw(rng, 0.3, 0.7)),
+                    (s * draw(rng, 0.5, 1.1), -0.1, 0.2),
+                    (0.0, draw(rng, -15, 15, 1), 0.0),
+                )
+            ],
+        )
         for i, s in enumerate((-1, 1))
-    ]  # fmt: skip
+    ]
     return placed("backdrop", [backdrop, *boards, *strips], (0, y, 0))
 
 

@@ -52,7 +52,7 @@ def placed(
     role: Role = "set",
     motion: tuple[Motion, ...] = (),
 ) -> list[ObjectSpec]:
-    """A thing in the world. Its first piece has the role and the bare name; pieces without parts are left out.
+    """A thing in the world. Its first piece has the role and the bare name; empty pieces are left out.
 
     Args:
         name: Of the thing.

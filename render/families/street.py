@@ -1,7 +1,7 @@
-"""Streets and squares by day, at dusk or in rain: facades, cars, trees, and something in the middle distance.
+"""Streets and squares by day, at dusk or in rain: facades, cars, trees, and something in the middle.
 
-Three views: ``along`` a street from its pavement, ``across`` it towards the houses, and over a ``square``. The
-ground is z = 0 on the road, and a kerb higher on pavements.
+Three views: ``along`` a street from its pavement, ``across`` it towards the houses, and over a ``square``.
+The ground is z = 0 on the road, and a kerb higher on pavements.
 """
 
 from __future__ import annotations
@@ -295,8 +295,14 @@ def _foreground(rng: np.random.Generator, scene: _Scene) -> None:
     iron = streetware.metal(pick(rng, streetware.PAINT_COLORS))
     if kind == "post":
         rings = np.linspace(0, 3.2, 24)
-        pieces = [piece("post", iron, [wire([(0, 0, h) for h in rings], 0.045, segments=24, steps=1)]),
-                  piece("band", vehicles.CHROME, [wire(((0, 0, eye_z - z - 0.06), (0, 0, eye_z - z + 0.05)), 0.05, segments=24)])]  # fmt: skip
+        pieces = [
+            piece("post", iron, [wire([(0, 0, h) for h in rings], 0.045, segments=24, steps=1)]),
+            piece(
+                "band",
+                vehicles.CHROME,
+                [wire(((0, 0, eye_z - z - 0.06), (0, 0, eye_z - z + 0.05)), 0.05, segments=24)],
+            ),
+        ]
     elif kind == "railing":
         top = eye_z - z - draw(rng, 0.06, 0.16)
         # Half a railing: it ends in a post within the picture.

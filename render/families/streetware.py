@@ -135,8 +135,10 @@ def traffic_sign(kind: str, height_m: float = 2.4) -> list[Piece]:
             hoop((0.0, y - 0.01, z + 0.08), 0.085, 0.028),
         ]
         colors = (white, (0.02, 0.08, 0.4), white)
-    sheets = [piece(n, MaterialSpec(base_color=c, roughness=0.3), p)
-              for n, c, p in zip(("plate", "face", "marks"), colors, (base, face, marks), strict=True)]  # fmt: skip
+    sheets = [
+        piece(n, MaterialSpec(base_color=c, roughness=0.3), p)
+        for n, c, p in zip(("plate", "face", "marks"), colors, (base, face, marks), strict=True)
+    ]
     return [*sheets, piece("post", steel, post)]
 
 
@@ -180,23 +182,56 @@ def bollard(style: str, color: Color) -> list[Piece]:
         ]
     if style == "steel":
         steel = MaterialSpec(base_color=(0.6, 0.61, 0.62), roughness=0.28, metallic=1.0)
-        return [piece("post", steel, [drum((0, 0, 0), 0.055, 0.95), knob((0, 0, 0.95), 0.055, (1.0, 1.0, 0.4))]),
-                piece("band", MaterialSpec(base_color=(0.6, 0.03, 0.02), roughness=0.3), [drum((0, 0, 0.78), 0.057, 0.08)])]  # fmt: skip
-    profile = ((0, 0), (0.12, 0), (0.12, 0.1), (0.08, 0.16), (0.07, 0.7), (0.095, 0.74), (0.095, 0.78), (0.06, 0.82),
-               (0.055, 0.86), (0.08, 0.93), (0.06, 1.0), (0, 1.03))  # fmt: skip
+        return [
+            piece("post", steel, [drum((0, 0, 0), 0.055, 0.95), knob((0, 0, 0.95), 0.055, (1.0, 1.0, 0.4))]),
+            piece(
+                "band",
+                MaterialSpec(base_color=(0.6, 0.03, 0.02), roughness=0.3),
+                [drum((0, 0, 0.78), 0.057, 0.08)],
+            ),
+        ]
+    profile = (
+        (0, 0),
+        (0.12, 0),
+        (0.12, 0.1),
+        (0.08, 0.16),
+        (0.07, 0.7),
+        (0.095, 0.74),
+        (0.095, 0.78),
+        (0.06, 0.82),
+        (0.055, 0.86),
+        (0.08, 0.93),
+        (0.06, 1.0),
+        (0, 1.03),
+    )
     return [piece("iron", metal(color), [part(Lathe(type="lathe", profile_m=profile, segments=40))])]
 
 
 def hydrant(color: Color) -> list[Piece]:
     """A fire hydrant."""
-    barrel = ((0, 0), (0.17, 0), (0.17, 0.05), (0.115, 0.07), (0.11, 0.5), (0.15, 0.52), (0.15, 0.57), (0.12, 0.6),
-              (0.105, 0.69), (0.06, 0.75), (0, 0.77))  # fmt: skip
+    barrel = (
+        (0, 0),
+        (0.17, 0),
+        (0.17, 0.05),
+        (0.115, 0.07),
+        (0.11, 0.5),
+        (0.15, 0.52),
+        (0.15, 0.57),
+        (0.12, 0.6),
+        (0.105, 0.69),
+        (0.06, 0.75),
+        (0, 0.77),
+    )
     parts = [
         part(Lathe(type="lathe", profile_m=barrel, segments=48)),
         drum((0, 0, 0.76), 0.035, 0.06, segments=16),
     ]
     caps = []
-    for turn, at, r in (((90.0, 0.0, 0.0), (0, -0.1, 0.4), 0.075), ((0.0, 90.0, 0.0), (0.1, 0, 0.4), 0.055), ((0.0, -90.0, 0.0), (-0.1, 0, 0.4), 0.055)):  # fmt: skip
+    for turn, at, r in (
+        ((90.0, 0.0, 0.0), (0, -0.1, 0.4), 0.075),
+        ((0.0, 90.0, 0.0), (0.1, 0, 0.4), 0.055),
+        ((0.0, -90.0, 0.0), (-0.1, 0, 0.4), 0.055),
+    ):
         parts.append(drum(at, r, 0.07, turn=turn, segments=24))
         out = [c * (1.65 if abs(c) == 0.1 else 1) for c in at]
         caps.append(drum(out, r + 0.012, 0.035, turn=turn, segments=8))
@@ -210,8 +245,18 @@ def hydrant(color: Color) -> list[Piece]:
 
 def postbox(color: Color) -> list[Piece]:
     """A pillar box with a slot."""
-    body = ((0, 0), (0.26, 0), (0.26, 0.12), (0.23, 0.14), (0.23, 1.2), (0.27, 1.23), (0.27, 1.29), (0.24, 1.34),
-            (0.12, 1.4), (0, 1.41))  # fmt: skip
+    body = (
+        (0, 0),
+        (0.26, 0),
+        (0.26, 0.12),
+        (0.23, 0.14),
+        (0.23, 1.2),
+        (0.27, 1.23),
+        (0.27, 1.29),
+        (0.24, 1.34),
+        (0.12, 1.4),
+        (0, 1.41),
+    )
     black = [slab((-0.12, -0.245, 1.06), (0.12, -0.2, 1.1)), slab((-0.16, -0.228, 0.16), (0.16, -0.2, 0.2))]
     plate = [slab((-0.09, -0.242, 0.72), (0.09, -0.2, 0.95))]
     return [
@@ -243,10 +288,15 @@ def statue(rng: np.random.Generator) -> list[Piece]:
             MaterialSpec(base_color=props.marble((0.45, 0.43, 0.4), int(rng.integers(256))), roughness=0.35),
         ),
     )
-    plinth = [box((1.3, 1.3, 0.18), (0, 0, 0.09), bevel_m=0.02), box((0.95, 0.95, 0.6), (0, 0, 0.46), bevel_m=0.02),
-              box((1.08, 1.08, 0.1), (0, 0, 0.85), bevel_m=0.02)]  # fmt: skip
-    return [piece("figure", figure, [part(Lathe(type="lathe", profile_m=points))]),
-            piece("plinth", MaterialSpec(base_color=speckled((0.5, 0.47, 0.42)), roughness=0.75), plinth)]  # fmt: skip
+    plinth = [
+        box((1.3, 1.3, 0.18), (0, 0, 0.09), bevel_m=0.02),
+        box((0.95, 0.95, 0.6), (0, 0, 0.46), bevel_m=0.02),
+        box((1.08, 1.08, 0.1), (0, 0, 0.85), bevel_m=0.02),
+    ]
+    return [
+        piece("figure", figure, [part(Lathe(type="lathe", profile_m=points))]),
+        piece("plinth", MaterialSpec(base_color=speckled((0.5, 0.47, 0.42)), roughness=0.75), plinth),
+    ]
 
 
 def cafe(rng: np.random.Generator) -> list[Piece]:

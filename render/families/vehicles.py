@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from focuspull.render.families import props
 from focuspull.render.families.layout import draw, pick
 from focuspull.render.families.pieces import (
     Piece,
@@ -129,7 +130,7 @@ def car(kind: str, paint: MaterialSpec, lights: float, braking: bool = False) ->
         box((0.03, 0.9, 0.018), (body.lower[-1][0] - 0.008, 0, body.lower[-1][3] - 0.02 - 0.035 * i))
         for i in range(3)
     ]
-    bright = tuple(round(lights * c, 3) for c in (1.0, 0.95, 0.85))
+    bright = props.glowing((1.0, 0.95, 0.85), lights)
     glow = lights * (0.5 if braking else 0.15)
     return [
         piece("paint", paint, painted),
@@ -139,7 +140,7 @@ def car(kind: str, paint: MaterialSpec, lights: float, braking: bool = False) ->
         piece("lamps", MaterialSpec(emission=bright) if lights else CHROME, lamps),
         piece(
             "tails",
-            MaterialSpec(emission=(round(glow, 3), round(0.04 * glow, 4), round(0.03 * glow, 4)))
+            MaterialSpec(emission=props.glowing((1.0, 0.04, 0.03), glow))
             if lights
             else MaterialSpec(base_color=(0.35, 0.01, 0.01), roughness=0.1),
             tails,
