@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -324,6 +325,10 @@ def _lattice(shape: spec.Lattice) -> Mesh:
     return _join(wires)
 
 
+_part_mesh: Callable[[spec.PlainShape], Mesh] = functools.lru_cache(maxsize=512)(make_mesh)  # type: ignore[assignment]
+"""Kept: leaves, fruit, bars and posts are many of a kind."""
+
+
 def _placed(part: spec.Part) -> Mesh:
     mesh = _part_mesh(part.shape)
     if part.scale != (1.0, 1.0, 1.0):
@@ -335,12 +340,6 @@ def _placed(part: spec.Part) -> Mesh:
     pose[:3, :3], pose[:3, 3] = euler_rotation(part.rotation_deg), part.position_m
     vertices, normals = mesh.moved(pose)
     return replace(mesh, vertices=vertices, normals=normals)
-
-
-@functools.lru_cache(maxsize=512)
-def _part_mesh(shape: spec.PlainShape) -> Mesh:
-    """Kept: leaves, fruit, bars and posts are many of a kind."""
-    return make_mesh(shape)
 
 
 def bent_card(mesh: Mesh, bend_deg: float) -> Mesh:

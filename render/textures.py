@@ -81,12 +81,8 @@ def _unit(image: NDArray) -> Pixels:
     return image.astype(np.float32) / (255 if image.dtype == np.uint8 else 65535)
 
 
-@functools.lru_cache(maxsize=16)
 def bake(texture: ProceduralTexture) -> Pixels:
-    """Texels ``[resolution, resolution, 3]`` of a procedural pattern; seamless in both directions.
-
-    Read-only: the last ones are kept, since the objects of a scene often share a texture.
-    """
+    """Texels ``[resolution, resolution, 3]`` of a procedural pattern; seamless in both directions."""
     n = texture.resolution
     v, u = np.meshgrid((np.arange(n) + 0.5) / n, (np.arange(n) + 0.5) / n, indexing="ij")
     c = texture.cells
@@ -111,9 +107,7 @@ def bake(texture: ProceduralTexture) -> Pixels:
         mix = np.where(joint, 1.0, 0.35 * tint + 0.25 * fbm)
     mix = np.clip(mix, 0.0, 1.0)[..., None]
     pixels = (1 - mix) * np.asarray(texture.color_a) + mix * np.asarray(texture.color_b)
-    pixels = pixels.astype(np.float32)
-    pixels.flags.writeable = False
-    return pixels
+    return pixels.astype(np.float32)
 
 
 @functools.lru_cache(maxsize=16)
