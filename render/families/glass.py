@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from focuspull.render.families import glassware, props
+from focuspull.render.families.greenery import leaf_parts
 from focuspull.render.families.layout import (
     Count,
     FamilyRanges,
@@ -23,7 +24,6 @@ from focuspull.render.families.layout import (
     random_camera_move,
 )
 from focuspull.render.families.pieces import Piece, Role, box, knob, pane, part, piece, placed, slab, wire
-from focuspull.render.families.streetware import leaf_parts
 from focuspull.render.pool import AssetPool
 from focuspull.render.records import Unit
 from focuspull.render.shapes import Card

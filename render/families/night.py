@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from focuspull.render.families import city, props, vehicles
+from focuspull.render.families import city, facades, props, vehicles
 from focuspull.render.families.layout import (
     Count,
     FamilyRanges,
@@ -261,8 +261,8 @@ def _shops(rng: np.random.Generator, count: int) -> list[ObjectSpec]:
     shops: list[ObjectSpec] = []
     for i in range(count):
         side = -1.0 if i % 2 else 1.0
-        style = city.random_style(rng, 7)
-        pieces = city.random_facade(rng, 8.8, 1, style, evening, shops=1.0)
+        style = facades.random_style(rng, 7)
+        pieces = facades.random_facade(rng, 8.8, 1, style, evening, shops=1.0)
         turn = -90.0 if side > 0 else 90.0
         shops += placed(f"shop-{i}", pieces, (side * 7.2, 13.5 + 9.0 * (i // 2), 0.0), turn)
     return shops
@@ -272,7 +272,7 @@ def _neon(rng: np.random.Generator, count: int) -> list[ObjectSpec]:
     """Glowing tubes that hang over both sides of the street, readable from the camera."""
     signs: list[ObjectSpec] = []
     for i in range(count):
-        color, other = pick(rng, city.NEON), pick(rng, city.NEON)
+        color, other = pick(rng, facades.NEON), pick(rng, facades.NEON)
         place = (
             (-1.0 if i % 2 else 1.0) * draw(rng, 2.2, 6.0),
             draw(rng, 8, 26),

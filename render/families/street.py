@@ -7,13 +7,13 @@ The ground is z = 0 on the road, and a kerb higher on pavements.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
 
-from focuspull.render.families import city, streetware, vehicles
+from focuspull.render.families import city, greenery, streetware, vehicles
 from focuspull.render.families.layout import (
     Count,
     FamilyRanges,
@@ -24,7 +24,8 @@ from focuspull.render.families.layout import (
     pick,
     random_camera_move,
 )
-from focuspull.render.families.pieces import Piece, Role, box, part, piece, placed, rod, slab, wire
+from focuspull.render.families.pieces import Piece, Role, part, piece, placed, rod, slab, wire
+from focuspull.render.families.street_scene import KERB_M, StreetScene, add_ground, add_houses
 from focuspull.render.pool import AssetPool, MeshAsset
 from focuspull.render.records import Unit
 from focuspull.render.spec import (
@@ -37,8 +38,6 @@ from focuspull.render.spec import (
     MaterialSpec,
     MeshFile,
     ObjectSpec,
-    Part,
-    Plane,
     Vec3,
     VertexFile,
     Wind,
@@ -48,8 +47,16 @@ from focuspull.render.spec import (
 View = Literal["along", "across", "square"]
 DayName = Literal["day", "golden", "overcast", "rain", "dusk"]
 Share = Annotated[float, Field(ge=0)]
-KERB_M = 0.12
 OUTDOOR_PANORAMAS = ("city", "courtyard", "forest", "sunrise", "sunset", "beach", "park", "dawn")
+_SMALL: tuple[Callable[[np.random.Generator], list[Piece]], ...] = (
+    lambda rng: streetware.bollard(pick(rng, ("iron", "steel", "stone")), pick(rng, streetware.PAINT_COLORS)),
+    lambda rng: streetware.litter_bin(pick(rng, streetware.PAINT_COLORS)),
+    lambda rng: streetware.hydrant(pick(rng, ((0.55, 0.03, 0.02), (0.65, 0.4, 0.02), (0.1, 0.2, 0.5)))),
+    lambda rng: greenery.planter(rng),
+    lambda rng: streetware.postbox(pick(rng, ((0.5, 0.02, 0.02), (0.65, 0.45, 0.02), (0.02, 0.1, 0.35)))),
+    lambda rng: streetware.traffic_sign(pick(rng, ("limit", "yield", "parking", "stop"))),
+)
+"""What may stand at the edge of a pavement."""
 
 
 class StreetRanges(FamilyRanges):
@@ -83,43 +90,6 @@ class StreetRanges(FamilyRanges):
     focal_length_mm: tuple[FocalLength, FocalLength] = (32, 60)
 
 
-@dataclass
-class _Scene:
-    """What is drawn so far: camera, objects, and the ground that is taken."""
-
-    view: str
-    day: city.Day
-    eye: Vec3
-    heading: float
-    """Radians; 0 looks along +x, pi / 2 along +y."""
-    half_width: float
-    """Tangent of half the angle of view."""
-    road_m: float
-    pavement_m: float
-    objects: list[ObjectSpec] = field(default_factory=list)
-    taken: list[tuple[float, float, float]] = field(default_factory=list)
-
-    def at(self, depth: float, side: float) -> tuple[float, float]:
-        """The place so far in front of the camera and to its right."""
-        c, s = math.cos(self.heading), math.sin(self.heading)
-        return round(self.eye[0] + depth * c + side * s, 4), round(self.eye[1] + depth * s - side * c, 4)
-
-    def ground(self, x: float) -> float:
-        """Height of the ground."""
-        return KERB_M if self.view == "square" or abs(x) > self.road_m else 0.0
-
-    def facing(self, x: float, y: float) -> float:
-        """Turn of a thing whose front shall look at the camera."""
-        return math.degrees(math.atan2(self.eye[1] - y, self.eye[0] - x)) + 90.0
-
-    def sees(self, x: float, y: float, margin: float = 0.0) -> bool:
-        """Whether a place is in the picture's width."""
-        dx, dy = x - self.eye[0], y - self.eye[1]
-        c, s = math.cos(self.heading), math.sin(self.heading)
-        depth, side = dx * c + dy * s, dx * s - dy * c
-        return depth > 0.3 and abs(side) < depth * self.half_width + margin
-
-
 def random_street(rng: np.random.Generator, ranges: StreetRanges, assets: AssetPool) -> World:
     """A street, drawn."""
     view = _weighted(rng, ranges.views)
@@ -135,15 +105,15 @@ def random_street(rng: np.random.Generator, ranges: StreetRanges, assets: AssetP
         heading = math.radians(draw(rng, -42, 42, 1))
     else:
         eye, heading = (0.0, 0.0, KERB_M), math.pi / 2
-    scene = _Scene(view, day, eye, heading, 18.0 / focal, road, pavement)
+    scene = StreetScene(view, day, eye, heading, 18.0 / focal, road, pavement)
 
     depth, middle = _subject(rng, scene, assets)
     # A little above the subject's middle: the horizon stays in the picture.
     above = min(max(middle + draw(rng, 0.15, 0.6), 0.9), 1.75)
     scene.eye = (scene.eye[0], scene.eye[1], round(above, 4))
     _foreground(rng, scene)
-    _houses(rng, scene)
-    _ground(rng, scene)
+    add_houses(rng, scene)
+    add_ground(rng, scene)
     _cars(rng, scene, draw_count(rng, ranges.parked), draw_count(rng, ranges.driving))
     _lamps(rng, scene, draw_count(rng, ranges.lamps))
     _trees(rng, scene, draw_count(rng, ranges.trees))
@@ -169,7 +139,7 @@ def _weighted(rng: np.random.Generator, weights: dict) -> str:  # type: ignore[t
 
 
 def _light(
-    rng: np.random.Generator, scene: _Scene, ranges: StreetRanges, assets: AssetPool
+    rng: np.random.Generator, scene: StreetScene, ranges: StreetRanges, assets: AssetPool
 ) -> tuple[Environment, tuple[LightSource, ...]]:
     day = scene.day
     if day.sun is None:
@@ -187,7 +157,7 @@ def _light(
     return sky, sun
 
 
-def _subject(rng: np.random.Generator, scene: _Scene, assets: AssetPool) -> tuple[float, float]:
+def _subject(rng: np.random.Generator, scene: StreetScene, assets: AssetPool) -> tuple[float, float]:
     """Puts it there; its distance and the height to aim at."""
     kinds = ["bicycle", "cafe", "statue", "stall", "hydrant", "bench", "postbox"]
     if scene.view != "square":
@@ -245,7 +215,7 @@ def _subject(rng: np.random.Generator, scene: _Scene, assets: AssetPool) -> tupl
     return depth, scene.ground(x) + middle
 
 
-def _subject_place(scene: _Scene, depth: float, radius: float) -> tuple[float, float]:
+def _subject_place(scene: StreetScene, depth: float, radius: float) -> tuple[float, float]:
     """In the middle of the picture, beside the kerb rather than across it; moves the camera if it has to."""
     if scene.view == "across":  # on the camera's side of the road, with the road behind
         x = -scene.road_m - radius - 0.3
@@ -258,7 +228,7 @@ def _subject_place(scene: _Scene, depth: float, radius: float) -> tuple[float, f
     return x, y
 
 
-def _subject_car(rng: np.random.Generator, scene: _Scene) -> tuple[float, float]:
+def _subject_car(rng: np.random.Generator, scene: StreetScene) -> tuple[float, float]:
     """A parked car: at this kerb in a view along, at the far one in a view across."""
     s = math.copysign(1.0, scene.eye[0]) if scene.view == "along" else 1.0
     x = round(s * (scene.road_m - 1.05), 4)
@@ -276,14 +246,14 @@ def _subject_car(rng: np.random.Generator, scene: _Scene) -> tuple[float, float]
     return depth, 0.75
 
 
-def _clear_sight(scene: _Scene, depth: float) -> None:
+def _clear_sight(scene: StreetScene, depth: float) -> None:
     """Nothing else may stand between the camera and the subject."""
     scene.taken.append((scene.eye[0], scene.eye[1], 1.6))
     for share in np.linspace(0.1, 0.95, 8):
         scene.taken.append((*scene.at(share * depth, 0.0), 0.25 + 0.28 * share * depth * scene.half_width))
 
 
-def _foreground(rng: np.random.Generator, scene: _Scene) -> None:
+def _foreground(rng: np.random.Generator, scene: StreetScene) -> None:
     """One or two things close to the lens, at the side."""
     side = float(rng.choice([-1.0, 1.0]))
     kind = pick(rng, ("post", "railing", "leaves", "flowers", "leaves"))
@@ -333,7 +303,7 @@ def _foreground(rng: np.random.Generator, scene: _Scene) -> None:
         scene.objects += placed(
             "pier", [piece("pier", pier, [slab((-0.45, -0.2, 0), (0.45, 0.2, lift))])], (x, y, z), turn
         )
-        pieces, z = streetware.planter(rng, 0.8), z + lift
+        pieces, z = greenery.planter(rng, 0.8), z + lift
     objects = placed("foreground-0", pieces, (x, y, z), turn, role="foreground")
     if kind == "leaves":
         objects = [_windy(o, 0.02, 1.0, rng) for o in objects]
@@ -352,12 +322,12 @@ def _branch(rng: np.random.Generator, side: float) -> list[Piece]:
         for t in np.linspace(0.3, 1.0, 11):
             on = (1 - t) ** 2 * start + 2 * t * (1 - t) * (2 * mid - (start + end) / 2) + t * t * end
             places.append(on + rng.uniform(-0.03, 0.03, 3))
-    color = pick(rng, streetware.LEAVES)
+    color = pick(rng, greenery.LEAVES)
     return [
         piece(
             "leaves",
             MaterialSpec(base_color=color, roughness=0.45),
-            streetware.leaf_parts(rng, np.array(places), 0.07),
+            greenery.leaf_parts(rng, np.array(places), 0.07),
         ),
         piece("twigs", MaterialSpec(base_color=(0.12, 0.08, 0.05), roughness=0.8), twigs),
     ]
@@ -374,97 +344,7 @@ def _windy(item: ObjectSpec, amplitude_m: float, height_m: float, rng: np.random
     return item.model_copy(update={"deform": wind})
 
 
-def _houses(rng: np.random.Generator, scene: _Scene) -> None:
-    """Rows of houses that close the view."""
-    reach = scene.road_m + scene.pavement_m
-    number, seed = 0, int(rng.integers(256))
-
-    def row(corner: tuple[float, float], turn: float, length: float, floors: tuple[int, int]) -> None:
-        """Houses from ``corner`` on, to the right as one looks at them."""
-        nonlocal number
-        along, right = 0.0, (math.cos(math.radians(turn)), math.sin(math.radians(turn)))
-        while along < length:
-            width = min(draw(rng, 7.0, 11.5, 1), max(length - along, 5.0))
-            middle = along + width / 2
-            x, y = corner[0] + middle * right[0], corner[1] + middle * right[1]
-            along += width + 0.02
-            ends = [
-                (corner[0] + a * right[0], corner[1] + a * right[1]) for a in (along - width, middle, along)
-            ]
-            seen = any(scene.sees(*end, margin=1.0) for end in ends)
-            style = city.random_style(rng, seed)
-            many = draw_count(rng, floors)
-            if seen:
-                pieces = city.random_facade(rng, width, many, style, scene.day)
-                scene.objects += placed(f"house-{number}", pieces, (x, y, 0.1), turn, role="background")
-            else:
-                wall = MaterialSpec(base_color=style.wall.color_a, roughness=0.85)
-                plain = piece("wall", wall, [slab((-width / 2, 0, 0), (width / 2, 3, 4.6 + 3.1 * many))])
-                scene.objects += placed(f"house-{number}", [plain], (x, y, 0.1), turn)
-            number += 1
-
-    if scene.view == "along":
-        end = draw(rng, 34, 46, 1)
-        row((-reach, -12.0), 90.0, end + 12.0, (2, 4))
-        row((reach, end), -90.0, end + 12.0, (2, 4))
-        row((-reach - 3, end + 3), 0.0, 2 * reach + 6, (3, 5))
-    elif scene.view == "across":
-        row((reach, 30.0), -90.0, 60.0, (2, 4))
-        row((-reach - 16, 33.0), 0.0, 2 * reach + 22, (2, 4))
-        row((reach + 6, -33.0), 180.0, 2 * reach + 22, (2, 4))
-        row((-reach - 16, -30.0), 90.0, 60.0, (1, 3))
-    else:
-        deep, half = draw(rng, 14, 22, 1), draw(rng, 10, 14, 1)
-        row((-half - 3, deep), 0.0, 2 * half + 6, (2, 4))
-        row((-half, -14.0), 90.0, deep + 14, (2, 4))
-        row((half, deep), -90.0, deep + 14, (2, 4))
-
-
-def _ground(rng: np.random.Generator, scene: _Scene) -> None:
-    size = (130.0, 130.0)
-    wet = scene.day.wet
-    if scene.view == "square":
-        kind = pick(rng, ("slabs", "setts"))
-        floor = city.paving(rng, kind, size, wet=wet)
-        plane = Plane(type="plane", size_m=size)
-        scene.objects.append(
-            ObjectSpec(name="ground", shape=plane, material=floor, position_m=(0.0, 20.0, KERB_M))
-        )
-        return
-    road = city.paving(rng, pick(rng, ("asphalt", "asphalt", "setts")), size, wet=wet)
-    plane = Plane(type="plane", size_m=size)
-    scene.objects.append(ObjectSpec(name="ground", shape=plane, material=road, position_m=(0.0, 10.0, 0.0)))
-    width, length = scene.pavement_m + 14, 100.0
-    slabs = city.paving(rng, "slabs", (width, length), wet=wet)
-    stone = MaterialSpec(base_color=streetware.speckled((0.42, 0.41, 0.39)), roughness=0.7)
-    for name, s in (("left", -1), ("right", 1)):
-        x = s * (scene.road_m + 0.14 + width / 2)
-        shape = Plane(type="plane", size_m=(width, length))
-        scene.objects.append(
-            ObjectSpec(
-                name=f"pavement-{name}", shape=shape, material=slabs, position_m=(round(x, 4), 10.0, KERB_M)
-            )
-        )
-    kerbs: list[Part] = []
-    for s in (-1, 1):  # stones with joints
-        kerbs += [
-            box((0.15, 0.99, KERB_M + 0.004), (s * (scene.road_m + 0.075), -12 + i, KERB_M / 2))
-            for i in range(44)
-        ]
-    scene.objects += placed("kerbs", [piece("kerbs", stone, kerbs)])
-    paint = MaterialSpec(base_color=streetware.speckled((0.6, 0.6, 0.57)), roughness=0.6)
-    dashes = [box((0.12, 1.8, 0.004), (0, -8 + 4 * i, 0.001)) for i in range(13)]
-    if rng.random() < 0.5:
-        y = draw(rng, 7, 14)
-        dashes = [d for d in dashes if abs(d.position_m[1] - y) > 3]
-        dashes += [
-            box((0.45, 3.2, 0.004), (-scene.road_m + 0.6 + 0.95 * i, y, 0.001))
-            for i in range(int(2 * scene.road_m / 0.95))
-        ]
-    scene.objects += placed("markings", [piece("paint", paint, dashes)])
-
-
-def _cars(rng: np.random.Generator, scene: _Scene, parked: int, driving: int) -> None:
+def _cars(rng: np.random.Generator, scene: StreetScene, parked: int, driving: int) -> None:
     if scene.view == "square":
         for i in range(min(parked, 2)):  # in front of the houses at the back
             place = free_place(rng, (-7.0, 7.0), (9.5, 11.5), 2.2, scene.taken)
@@ -499,7 +379,7 @@ def _cars(rng: np.random.Generator, scene: _Scene, parked: int, driving: int) ->
         )
 
 
-def _free(scene: _Scene, x: float, y: float, radius: float, half_length: float) -> bool:
+def _free(scene: StreetScene, x: float, y: float, radius: float, half_length: float) -> bool:
     """Whether a car may stand there."""
     places = [(x, y + dy) for dy in (-half_length + radius, 0.0, half_length - radius)]
     return all(
@@ -510,7 +390,7 @@ def _free(scene: _Scene, x: float, y: float, radius: float, half_length: float) 
 
 
 def _kerbside(
-    rng: np.random.Generator, scene: _Scene, radius: float, depths: tuple[float, float]
+    rng: np.random.Generator, scene: StreetScene, radius: float, depths: tuple[float, float]
 ) -> tuple[float, float] | None:
     """A place on the pavement near the kerb, or anywhere on a square, that is in the picture."""
     for _ in range(25):
@@ -530,7 +410,7 @@ def _kerbside(
     return None
 
 
-def _lamps(rng: np.random.Generator, scene: _Scene, count: int) -> None:
+def _lamps(rng: np.random.Generator, scene: StreetScene, count: int) -> None:
     style, color, height = (
         pick(rng, ("lantern", "globe", "arm")),
         pick(rng, streetware.PAINT_COLORS[:3]),
@@ -546,22 +426,22 @@ def _lamps(rng: np.random.Generator, scene: _Scene, count: int) -> None:
             scene.objects += placed(f"lamp-{i}", pieces, at, -turn, role="background")
 
 
-def _trees(rng: np.random.Generator, scene: _Scene, count: int) -> None:
+def _trees(rng: np.random.Generator, scene: StreetScene, count: int) -> None:
     for i in range(count):
         place = _kerbside(rng, scene, 0.5, (7.0, 24.0))
         if place is not None:
             height = draw(rng, 4.5, 7.0)
-            pieces = streetware.tree(rng, height)
+            pieces = greenery.tree(rng, height)
             at = (*place, scene.ground(place[0]))
             objects = placed(f"tree-{i}", pieces, at, draw(rng, 0, 360, 1), role="background")
             scene.objects += [_windy(o, 0.12, height, rng) for o in objects]
 
 
-def _furniture(rng: np.random.Generator, scene: _Scene, count: int) -> None:
+def _furniture(rng: np.random.Generator, scene: StreetScene, count: int) -> None:
     for i in range(count):
         place = _kerbside(rng, scene, 0.4, (3.5, 18.0))
         if place is not None:
-            pieces = pick(rng, streetware.SMALL)(rng)
+            pieces = pick(rng, _SMALL)(rng)
             at = (*place, scene.ground(place[0]))
             turn = scene.facing(*place) + draw(rng, -40, 40, 1)
             scene.objects += placed(f"thing-{i}", pieces, at, turn, role="background")
@@ -578,7 +458,7 @@ def _furniture(rng: np.random.Generator, scene: _Scene, count: int) -> None:
                 )
 
 
-def _people(rng: np.random.Generator, scene: _Scene, assets: AssetPool, count: int) -> None:
+def _people(rng: np.random.Generator, scene: StreetScene, assets: AssetPool, count: int) -> None:
     meshes = assets.with_tags("person", "bike", "street")
     for i in range(count if meshes else 0):
         mesh = pick(rng, meshes)
