@@ -1,8 +1,8 @@
 """Scene families: each is a record of ranges and a function ``random_thing(rng, ranges)``.
 
-``tabletop``: still lifes on a wooden table. ``night``: lamps and lights over wet ground. ``street``: streets and
-squares by day, at dusk or in rain. ``glass``: transparent and mirroring things. ``world``: one scene that the
-user wrote out.
+``tabletop``: still lifes on a wooden table. ``night``: lamps and lights over wet ground. ``street``: streets
+and squares by day, at dusk or in rain. ``glass``: transparent and mirroring things. ``world``: one scene that
+the user wrote out.
 """
 
 from __future__ import annotations

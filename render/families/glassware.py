@@ -158,9 +158,11 @@ def filling(kind: str, level: float, color: Color, scale: float = 1.0, segments:
     knots = np.arange(len(points))
     inner = monotone_cubic(knots, points, np.arange(first, len(points) - 0.999, 0.25))[::-1]
     surface = shape.base_m + level * (shape.bowl[-1][1] - shape.base_m)
-    below = inner[inner[:, 1] < surface - 0.0015]
-    radius = float(np.interp(surface, inner[:, 1], inner[:, 0])) - GAP_M
-    side = [(max(r - GAP_M, 0.0), z + GAP_M) for r, z in below.tolist()]
+    along = np.gradient(inner, axis=0)
+    inward = np.stack([-along[:, 1], along[:, 0]], axis=1) / np.linalg.norm(along, axis=1, keepdims=True)
+    skin = inner + GAP_M * inward
+    side = [(max(r, 0.0), z) for r, z in skin[skin[:, 1] < surface - 0.0015].tolist()]
+    radius = float(np.interp(surface - 0.0008, inner[:, 1], inner[:, 0])) - 1.5 * GAP_M
     profile = (
         (0.0, side[0][1]),
         *side[1:],

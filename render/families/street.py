@@ -86,7 +86,7 @@ class StreetRanges(FamilyRanges):
     furniture: Count = (3, 6)
     people: Count = (0, 3)
     panoramas: Unit = 0.3
-    camera_reach_m: tuple[float, float] = (0.25, 0.7)
+    camera_reach_m: tuple[float, float] = (0.15, 0.4)
     focal_length_mm: tuple[FocalLength, FocalLength] = (32, 60)
 
 
@@ -257,9 +257,9 @@ def _foreground(rng: np.random.Generator, scene: StreetScene) -> None:
     """One or two things close to the lens, at the side."""
     side = float(rng.choice([-1.0, 1.0]))
     kind = pick(rng, ("post", "railing", "leaves", "flowers", "leaves"))
-    depth = draw(rng, 0.9, 1.5)
+    depth = draw(rng, 1.4, 2.1)
     edge = depth * scene.half_width
-    x, y = scene.at(depth, side * edge * draw(rng, 0.62, 0.85))
+    x, y = scene.at(depth, side * edge * draw(rng, 0.5, 0.68))
     z, eye_z = scene.ground(x), scene.eye[2]
     turn = math.degrees(scene.heading) - 90.0
     iron = streetware.metal(pick(rng, streetware.PAINT_COLORS))
@@ -277,7 +277,7 @@ def _foreground(rng: np.random.Generator, scene: StreetScene) -> None:
         top = eye_z - z - draw(rng, 0.06, 0.16)
         # Half a railing: it ends in a post within the picture.
         width = 1.6
-        x, y = scene.at(depth, side * (width / 2 + 0.4 * edge))
+        x, y = scene.at(depth, side * (width / 2 + 0.3 * edge))
         bars = Lattice(
             type="lattice",
             pattern="bars",
@@ -293,11 +293,11 @@ def _foreground(rng: np.random.Generator, scene: StreetScene) -> None:
         rail.append(rod((-side * width / 2, 0, 0), (-side * width / 2, 0, top + 0.06), 0.024))
         pieces = [piece("rail", iron, rail)]
     elif kind == "leaves":
-        x, y = scene.at(depth, side * edge * 0.75)
+        x, y = scene.at(depth, side * edge * 0.6)
         z = eye_z + draw(rng, 0.2, 0.42) * edge
         pieces = _branch(rng, side)
     else:
-        x, y = scene.at(depth, side * (0.45 + 0.4 * edge))
+        x, y = scene.at(depth, side * (0.45 + 0.25 * edge))
         lift = eye_z - z - draw(rng, 0.5, 0.6)
         pier = MaterialSpec(base_color=streetware.speckled((0.4, 0.37, 0.33)), roughness=0.8)
         scene.objects += placed(

@@ -207,9 +207,9 @@ def _underside(body: Body) -> list[Part]:
     ]
     for x in body.axles:
         for side in (-1, 1):
-            at = (x, side * (_side(body, x) + 0.006), body.wheel_m)
+            at = (x, side * (_side(body, x) + 0.006), body.wheel_m + 0.055)
             turn = (90.0 * side, 0.0, 0.0)
-            parts.append(drum(at, body.wheel_m + 0.055, 0.3, turn=turn, segments=40))
+            parts.append(drum(at, body.wheel_m + 0.04, 0.3, turn=turn, segments=40))
     return parts
 
 
@@ -220,7 +220,7 @@ def _side(body: Body, x: float) -> float:
 
 def _tyres(body: Body) -> list[Part]:
     r = body.wheel_m
-    profile = ((0.62 * r, -0.1), (0.96 * r, -0.1), (0.96 * r, 0.1), (0.62 * r, 0.1))
+    profile = ((0.62 * r, -0.1), (r, -0.085), (r, 0.085), (0.62 * r, 0.1))
     tyre = Lathe(type="lathe", profile_m=tuple((round(a, 4), z) for a, z in profile), segments=40)
     return [
         part(tyre, (x, side * (_side(body, x) - 0.085), r), (90.0, 0.0, 0.0))
