@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -84,6 +85,10 @@ def make_mesh(shape: spec.Shape, path: Path | None = None) -> Mesh:
             return _tube(shape)
         case spec.Lattice():
             return _lattice(shape)
+        case spec.Hull() | spec.Wall() | spec.Faceted():
+            from focuspull.render import solids  # builds on this module
+
+            return solids.solid(shape)
         case spec.Compound():
             return _join([_placed(part) for part in shape.parts])
         case spec.Grass() | spec.Strewn() | spec.Plant() | spec.Fibres():
@@ -99,7 +104,18 @@ def make_mesh(shape: spec.Shape, path: Path | None = None) -> Mesh:
 
 def rectangle(width: float, height: float) -> Mesh:
     """Rectangle in the xy plane around the origin, facing +z."""
-    return _grid_mesh(_plane_grid([-0.5, 0.5], [-0.5, 0.5]) * [width, height, 1.0])
+    return _stretched(_unit_rectangle(), (width, height, 1.0))
+
+
+@functools.cache
+def _unit_rectangle() -> Mesh:
+    return _grid_mesh(_plane_grid([-0.5, 0.5], [-0.5, 0.5]))
+
+
+def _stretched(mesh: Mesh, size: ArrayLike) -> Mesh:
+    """A mesh whose sides are square to the axes, made larger: its normals stay."""
+    vertices = mesh.vertices.astype(np.float64) * np.asarray(size, np.float64)
+    return replace(mesh, vertices=vertices.astype(np.float32))
 
 
 def disc(radius: float, segments: int = 64) -> Mesh:
@@ -158,7 +174,18 @@ def _sphere_grid(segments: int) -> NDArray:
     return np.stack([radius * np.cos(phi), radius * np.sin(phi), z], axis=-1)
 
 
-def _box(shape: spec.Box, steps: int = 4) -> Mesh:
+def _box(shape: spec.Box) -> Mesh:
+    if shape.bevel_m == 0:  # facades have thousands
+        return _stretched(_unit_box(), shape.size_m)
+    return _bevelled_box(shape)
+
+
+@functools.cache
+def _unit_box() -> Mesh:
+    return _bevelled_box(spec.Box(type="box"))
+
+
+def _bevelled_box(shape: spec.Box, steps: int = 4) -> Mesh:
     size = np.asarray(shape.size_m)
     bevel = min(shape.bevel_m, 0.499 * float(size.min()))
     # Nodes along a face: (which inner corner, slope of the surface direction there).
@@ -342,8 +369,17 @@ def _lattice(shape: spec.Lattice) -> Mesh:
     return _join(wires)
 
 
+_part_mesh: Callable[[spec.PlainShape], Mesh] = functools.lru_cache(maxsize=512)(make_mesh)  # type: ignore[assignment]
+"""Kept: leaves, fruit, bars and posts are many of a kind."""
+
+
 def _placed(part: spec.Part) -> Mesh:
-    mesh = make_mesh(part.shape).scaled(part.scale)
+    mesh = _part_mesh(part.shape)
+    if part.scale != (1.0, 1.0, 1.0):
+        mesh = mesh.scaled(part.scale)
+    if part.rotation_deg == (0.0, 0.0, 0.0):
+        offset = np.asarray(part.position_m, np.float64)
+        return replace(mesh, vertices=(mesh.vertices.astype(np.float64) + offset).astype(np.float32))
     pose = np.eye(4)
     pose[:3, :3], pose[:3, 3] = euler_rotation(part.rotation_deg), part.position_m
     vertices, normals = mesh.moved(pose)

@@ -386,8 +386,65 @@ class Fibres(Model):
     seed: int = Field(default=0, ge=0)
 
 
+class Hull(Model):
+    """A smooth closed body along x through sections that are rounded rectangles: cars, boats, cushions.
+
+    ``stations`` are (x, half width, lowest z, highest z) in order of x. A section is the superellipse of
+    exponent ``squareness`` (2: an ellipse; the larger, the more of a rectangle), narrowed towards its top by
+    the part ``taper``.
+    """
+
+    type: Literal["hull"]
+    stations: tuple[tuple[float, Positive, float, float], ...] = Field(min_length=2)
+    squareness: float = Field(default=4.0, ge=2.0, le=16.0)
+    taper: float = Field(default=0.0, ge=0.0, le=0.9)
+    segments: int = Field(default=48, ge=8, le=256)
+    steps: int = Field(default=6, ge=1, le=32)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Hull:
+        x = [station[0] for station in self.stations]
+        if any(b <= a for a, b in zip(x, x[1:], strict=False)):
+            raise ValueError("stations must be in order of x")
+        if any(low >= high for _, _, low, high in self.stations):
+            raise ValueError("stations need their lowest z below their highest")
+        return self
+
+
+class Wall(Model):
+    """A wall in the xz plane with rectangular holes, centred in x, standing on z = 0, its front to -y.
+
+    ``openings_m`` are (x from, z from, x to, z to), apart from each other; their reveals reach ``depth_m``
+    into the wall, towards +y. Texture coordinates run once over the whole front.
+    """
+
+    type: Literal["wall"]
+    size_m: tuple[Positive, Positive] = (8.0, 3.0)
+    depth_m: Positive = 0.2
+    openings_m: tuple[tuple[float, float, float, float], ...] = Field(default=(), max_length=1024)
+
+    @model_validator(mode="after")
+    def _inside(self) -> Wall:
+        half, height = self.size_m[0] / 2, self.size_m[1]
+        for x0, z0, x1, z1 in self.openings_m:
+            if not (-half <= x0 < x1 <= half and 0 <= z0 < z1 <= height):
+                raise ValueError(f"opening {[x0, z0, x1, z1]} does not lie in the wall")
+        return self
+
+
+class Faceted(Model):
+    """A body of ``sides`` flat sides around z through (radius, z) ``profile_m`` points: prisms, cut glass.
+
+    Without rounding: each facet is flat. A profile from radius 0 to radius 0 is closed.
+    """
+
+    type: Literal["faceted"]
+    profile_m: tuple[tuple[NonNegative, float], ...] = Field(min_length=2)
+    sides: int = Field(default=6, ge=3, le=64)
+
+
 PlainShape = Annotated[
-    Sphere | Box | Plane | Cylinder | Torus | Lathe | Blob | Terrain | Tube | Lattice,
+    Sphere | Box | Plane | Cylinder | Torus | Lathe | Blob | Terrain | Tube | Lattice | Hull | Wall | Faceted,
     Field(discriminator="type"),
 ]
 

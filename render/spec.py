@@ -36,8 +36,10 @@ from focuspull.render.shapes import Card, MaterialSpec, Shape
 from focuspull.render.shapes import Compound as Compound
 from focuspull.render.shapes import Cylinder as Cylinder
 from focuspull.render.shapes import Drawing as Drawing
+from focuspull.render.shapes import Faceted as Faceted
 from focuspull.render.shapes import Fibres as Fibres
 from focuspull.render.shapes import Grass as Grass
+from focuspull.render.shapes import Hull as Hull
 from focuspull.render.shapes import ImageTexture as ImageTexture
 from focuspull.render.shapes import Lathe as Lathe
 from focuspull.render.shapes import Lattice as Lattice
@@ -54,6 +56,7 @@ from focuspull.render.shapes import Terrain as Terrain
 from focuspull.render.shapes import Texture as Texture
 from focuspull.render.shapes import Torus as Torus
 from focuspull.render.shapes import Tube as Tube
+from focuspull.render.shapes import Wall as Wall
 
 # --- Motion, objects, lights --------------------------------------------------------------------
 

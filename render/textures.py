@@ -5,6 +5,7 @@ Both renderers get the same texels, so that they can be compared. Row 0 is the t
 
 from __future__ import annotations
 
+import functools
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +86,7 @@ def bake(texture: ProceduralTexture) -> Pixels:
     n = texture.resolution
     v, u = np.meshgrid((np.arange(n) + 0.5) / n, (np.arange(n) + 0.5) / n, indexing="ij")
     c = texture.cells
-    fbm = _fbm(u * c, v * c, texture, c)
+    fbm = _even_fbm(n, c, texture.octaves, texture.seed)
     if texture.type == "perlin":
         mix = 0.5 + fbm
     elif texture.type == "marble":
@@ -109,14 +110,24 @@ def bake(texture: ProceduralTexture) -> Pixels:
     return pixels.astype(np.float32)
 
 
-def _fbm(
-    x: NDArray, y: NDArray, texture: ProceduralTexture, repeat_x: int, repeat_y: int | None = None
-) -> NDArray:
+@functools.lru_cache(maxsize=16)
+def _even_fbm(resolution: int, cells: int, octaves: int, seed: int) -> NDArray:
+    """Noise with as many cells along u as along v; kept, since many patterns differ in colours only."""
+    at = (np.arange(resolution) + 0.5) / resolution * cells
+    y, x = np.meshgrid(at, at, indexing="ij")
+    fbm = _noise(x, y, octaves, seed, cells, cells)
+    fbm.flags.writeable = False
+    return fbm
+
+
+def _fbm(x: NDArray, y: NDArray, texture: ProceduralTexture, repeat_x: int, repeat_y: int) -> NDArray:
+    return _noise(x, y, texture.octaves, texture.seed, repeat_x, repeat_y)
+
+
+def _noise(x: NDArray, y: NDArray, octaves: int, seed: int, repeat_x: int, repeat_y: int) -> NDArray:
     """Fractal Perlin noise, about [-0.5, 0.5], periodic in x and y."""
     perlin = np.frompyfunc(
-        lambda a, b: noise.pnoise2(
-            a, b, octaves=texture.octaves, repeatx=repeat_x, repeaty=repeat_y or repeat_x, base=texture.seed
-        ),
+        lambda a, b: noise.pnoise2(a, b, octaves=octaves, repeatx=repeat_x, repeaty=repeat_y, base=seed),
         2,
         1,
     )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
-from focuspull.render.families import props
+from focuspull.render.families import city, facades, props, vehicles
 from focuspull.render.families.layout import (
     Count,
     FamilyRanges,
@@ -16,6 +16,9 @@ from focuspull.render.families.layout import (
     pick,
     random_camera_move,
 )
+from focuspull.render.families.lettering import WORDS, tube_letters, word_width
+from focuspull.render.families.pieces import hoop, piece, placed, wire
+from focuspull.render.records import Unit
 from focuspull.render.spec import (
     AreaLight,
     Box,
@@ -46,6 +49,10 @@ class NightRanges(FamilyRanges):
         cars: Cars far behind, two lights each, driving along the street.
         windows: Lit windows on the houses.
         signs: Small coloured lights.
+        neon: Words, arrows and rings of glowing tubes along the street.
+        shops: Fronts of houses with shops that are lit.
+        car_bodies: Share of the cars that have a body around their lights.
+        wet: Share of the clips whose ground has puddles that mirror.
     """
 
     family: Literal["night"]
@@ -53,8 +60,13 @@ class NightRanges(FamilyRanges):
     cars: Count = (2, 4)
     windows: Count = (10, 18)
     signs: Count = (6, 10)
+    neon: Count = (0, 0)
+    shops: Count = (0, 0)
+    car_bodies: Unit = 0.0
+    wet: Unit = 0.0
     camera_reach_m: tuple[float, float] = (0.2, 0.36)
     focal_length_mm: tuple[FocalLength, FocalLength] = (45, 65)
+    later_fields: ClassVar[tuple[str, ...]] = ("neon", "shops", "car_bodies", "wet")
 
 
 def random_night(rng: np.random.Generator, ranges: NightRanges) -> World:
@@ -65,11 +77,19 @@ def random_night(rng: np.random.Generator, ranges: NightRanges) -> World:
     objects += _bollards(rng)
     objects += _houses(rng, draw_count(rng, ranges.windows))
     objects += _lamps(rng, draw_count(rng, ranges.lamp_pairs))
-    objects += _cars(rng, draw_count(rng, ranges.cars))
+    objects += _cars(rng, draw_count(rng, ranges.cars), ranges.car_bodies)
     for i in range(draw_count(rng, ranges.signs)):
         place = (draw(rng, -7, 7), draw(rng, 12, 30), draw(rng, 0.8, 4.5))
         color = pick(rng, SIGN_COLORS)
         objects.append(_glow(f"sign-{i}", place, 0.05, props.glowing(color, draw(rng, 15, 35, 1))))
+    # Drawn only where they are asked for, so that other corpora keep their scenes.
+    if ranges.shops[1]:
+        objects += _shops(rng, draw_count(rng, ranges.shops))
+    if ranges.neon[1]:
+        objects += _neon(rng, draw_count(rng, ranges.neon))
+    if ranges.wet and rng.random() < ranges.wet:
+        soaked = city.paving(rng, "asphalt", (90.0, 90.0), wet=True)
+        objects[0] = objects[0].model_copy(update={"material": soaked})
 
     position = (draw(rng, -0.1, 0.1), draw(rng, -4.4, -4.0), draw(rng, 1.35, 1.6))
     path, handheld = random_camera_move(rng, position, (0.0, 0.3, 1.25), draw(rng, *ranges.camera_reach_m))
@@ -235,13 +255,71 @@ def _lamps(rng: np.random.Generator, pairs: int) -> list[ObjectSpec]:
     return lamps
 
 
-def _cars(rng: np.random.Generator, count: int) -> list[ObjectSpec]:
-    """Pairs of white or red lights that drive along the street."""
+def _shops(rng: np.random.Generator, count: int) -> list[ObjectSpec]:
+    """Fronts with lit shops, before the walls of the houses left and right, from 9 m on."""
+    evening = city.DAYS["dusk"]
+    shops: list[ObjectSpec] = []
+    for i in range(count):
+        side = -1.0 if i % 2 else 1.0
+        style = facades.random_style(rng, 7)
+        pieces = facades.random_facade(rng, 8.8, 1, style, evening, shops=1.0)
+        turn = -90.0 if side > 0 else 90.0
+        shops += placed(f"shop-{i}", pieces, (side * 7.2, 13.5 + 9.0 * (i // 2), 0.0), turn)
+    return shops
+
+
+def _neon(rng: np.random.Generator, count: int) -> list[ObjectSpec]:
+    """Glowing tubes that hang over both sides of the street, readable from the camera."""
+    signs: list[ObjectSpec] = []
+    for i in range(count):
+        color, other = pick(rng, facades.NEON), pick(rng, facades.NEON)
+        place = (
+            (-1.0 if i % 2 else 1.0) * draw(rng, 2.2, 6.0),
+            draw(rng, 8, 26),
+            draw(rng, 1.9, 4.6),
+        )
+        word, height = pick(rng, WORDS), draw(rng, 0.35, 0.7)
+        width = word_width(word, height)
+        match pick(rng, ("word", "framed", "ring", "arrow")):
+            case "word":
+                first, second = tube_letters(word, height, 0.022), []
+            case "framed":
+                first = tube_letters(word, height, 0.022)
+                w, low, top = width / 2 + 0.25, -0.25, height + 0.25
+                corners = ((-w, 0, low), (w, 0, low), (w, 0, top), (-w, 0, top), (-w, 0, low))
+                second = [wire(corners[k : k + 2], 0.018, segments=8, steps=1) for k in range(4)]
+            case "ring":
+                first = [hoop((0, 0, 0.4), r, 0.022, segments=48) for r in (0.5, 0.34)]
+                second = [
+                    wire(((-0.16, 0, 0.4), (0, 0, 0.62), (0.16, 0, 0.4), (0, 0, 0.18)), 0.02, segments=8)
+                ]
+            case _:
+                first = [
+                    wire(((-0.8, 0, 1.0), (0.2, 0, 1.15), (0.55, 0, 0.5), (0.55, 0, 0.0)), 0.024, segments=8)
+                ]
+                second = [
+                    wire(((0.55 + s * 0.3, 0, 0.35), (0.55, 0, 0.0)), 0.024, segments=8) for s in (-1, 1)
+                ]
+        strength = draw(rng, 6, 14, 1)
+        pieces = [
+            piece("tubes", MaterialSpec(emission=props.glowing(color, strength)), first),
+            piece("more", MaterialSpec(emission=props.glowing(other, strength)), second),
+        ]
+        signs += placed(f"neon-{i}", pieces, place, draw(rng, -35, 35, 1))
+    return signs
+
+
+def _cars(rng: np.random.Generator, count: int, bodies: float = 0.0) -> list[ObjectSpec]:
+    """Pairs of white or red lights that drive along the street; ``bodies`` of them have a car around them."""
     cars = []
     for i in range(count):
         coming = bool(rng.integers(2))
         x, y = draw(rng, -2.6, 2.6), draw(rng, 14, 32)
         motion = Linear(type="linear", velocity_m_s=(0.0, -3.0 if coming else 3.0, 0.0))
+        if bodies and rng.random() < bodies:
+            turn = -90.0 if coming else 90.0
+            cars += placed(f"car-{i}", vehicles.random_car(rng, 25.0), (x, y, 0.0), turn, motion=(motion,))
+            continue
         for side in (-0.6, 0.6):
             color = (1.0, 0.95, 0.85) if coming else (1.0, 0.06, 0.04)
             light = _glow(
