@@ -225,6 +225,7 @@ def _subject_place(scene: StreetScene, depth: float, radius: float) -> tuple[flo
     x, y = scene.at(depth, 0.0)
     if scene.view != "square" and abs(abs(x) - scene.road_m) < radius + 0.2:
         x = round(math.copysign(scene.road_m + radius + 0.25, x), 4)
+        scene.heading = math.atan2(y - scene.eye[1], x - scene.eye[0])
     return x, y
 
 
