@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from focuspull.render.families import glassware, props
+from focuspull.render.families.camera import random_camera
 from focuspull.render.families.greenery import leaf_parts
 from focuspull.render.families.layout import (
     Count,
@@ -21,26 +22,25 @@ from focuspull.render.families.layout import (
     draw_count,
     free_place,
     pick,
-    random_camera_move,
 )
 from focuspull.render.families.pieces import Piece, Role, box, knob, pane, part, piece, placed, slab, wire
 from focuspull.render.pool import AssetPool
 from focuspull.render.records import Unit
-from focuspull.render.shapes import Card
 from focuspull.render.spec import (
     AreaLight,
     Blob,
     CameraSpec,
     Color,
-    Compound,
+    Cylinder,
     Environment,
     HdriEnvironment,
+    Lathe,
     MaterialSpec,
-    MeshFile,
     ObjectSpec,
     Plane,
     ProceduralTexture,
     SkyEnvironment,
+    Sphere,
     Spin,
     Wall,
     World,
@@ -135,7 +135,7 @@ def random_glass(rng: np.random.Generator, ranges: GlassRanges, assets: AssetPoo
     height = draw(rng, 0.13, 0.32)
     position = (draw(rng, -0.05, 0.05), -distance, height)
     aim = (draw(rng, -0.03, 0.03), 0.05, draw(rng, 0.085, 0.12))
-    path, handheld = random_camera_move(rng, position, aim, draw(rng, *ranges.camera_reach_m))
+    path, handheld = random_camera(rng, position, aim, draw(rng, *ranges.camera_reach_m), obstacles=objects)
     environment: Environment = SkyEnvironment(
         type="sky",
         zenith=props.glowing((0.95, 1.0, 1.08), fill),
@@ -176,7 +176,7 @@ def _thing(rng: np.random.Generator, ranges: GlassRanges, role: str) -> tuple[li
             if prop.material.transmission == 0
             else MaterialSpec(base_color=pick(rng, WALL_COLORS))
         )
-        assert not isinstance(prop.shape, Compound | MeshFile | Card)
+        assert isinstance(prop.shape, Sphere | Blob | Cylinder | Lathe)
         return [piece("prop", material, [part(prop.shape, (0, 0, prop.lift_m))])], 1.1 * prop.radius_m
     kind = rng.random()
     if kind < ranges.metal:

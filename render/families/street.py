@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import Field
 
 from focuspull.render.families import city, greenery, streetware, vehicles
+from focuspull.render.families.camera import random_camera
 from focuspull.render.families.layout import (
     Count,
     FamilyRanges,
@@ -22,7 +23,6 @@ from focuspull.render.families.layout import (
     draw_count,
     free_place,
     pick,
-    random_camera_move,
 )
 from focuspull.render.families.pieces import Piece, Role, part, piece, placed, rod, slab, wire
 from focuspull.render.families.street_scene import KERB_M, StreetScene, add_ground, add_houses
@@ -122,7 +122,8 @@ def random_street(rng: np.random.Generator, ranges: StreetRanges, assets: AssetP
 
     aim_x, aim_y = scene.at(depth, draw(rng, -0.12, 0.12) * depth * scene.half_width)
     aim = (aim_x, aim_y, round(middle + draw(rng, 0.2, 0.5) * (above - middle), 4))
-    path, handheld = random_camera_move(rng, scene.eye, aim, draw(rng, *ranges.camera_reach_m))
+    reach = draw(rng, *ranges.camera_reach_m)
+    path, handheld = random_camera(rng, scene.eye, aim, reach, obstacles=scene.objects)
     environment, lights = _light(rng, scene, ranges, assets)
     return World(
         objects=tuple(scene.objects),
