@@ -6,6 +6,8 @@ families make do with what they draw themselves.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field, model_validator
 
 from focuspull.render.records import FileRef, ImageSequence, Model, Positive
@@ -22,6 +24,7 @@ class MeshAsset(Model):
         tags: What it is: ``chair``, ``plant``, ``person``, ``car``.
         vertices: Positions over time, see `focuspull.render.spec.VertexFile`; None: rigid.
         rate_hz: Of those.
+        num_triangles: How many it has; 0: not known.
     """
 
     id: str
@@ -31,6 +34,8 @@ class MeshAsset(Model):
     tags: tuple[str, ...] = ()
     vertices: FileRef | None = None
     rate_hz: Positive = 24.0
+    num_triangles: int = Field(default=0, ge=0)
+    later_fields: ClassVar[tuple[str, ...]] = ("num_triangles",)
 
 
 class CutoutAsset(Model):
