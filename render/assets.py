@@ -184,7 +184,9 @@ def read_manifest(root: Path, source: str) -> Manifest:
     try:
         return Manifest.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        problem = explain(error, json.loads(path.read_bytes() or b"{}"), Manifest) if _is_json(path) else "JSON"
+        problem = (
+            explain(error, json.loads(path.read_bytes() or b"{}"), Manifest) if _is_json(path) else "JSON"
+        )
         raise UserError(f"{path}: is broken ({problem}). Remove it and fetch or add again.") from None
 
 

@@ -193,7 +193,7 @@ def _material(material: _Entry, name: str) -> FileMaterial:
         base_color = (1.0, 1.0, 1.0)  # a black tint over an image is an exporter's slip
     has_alpha = base is not None and _has_alpha(base, name)
     if mask is not None:
-        base = _with_alpha(base, mask, name)
+        base = with_alpha(base, mask, name)
     # Sheets of glass are opacity; only what names a refraction is a body of glass.
     glass = illum in _GLASS_ILLUM and opacity < 0.95 and number("ni", 1.0) > 1.05
     rough = _texture(entry.get("map_pr"), folder, name)
@@ -204,7 +204,9 @@ def _material(material: _Entry, name: str) -> FileMaterial:
         base_image=base,
         alpha_mode="BLEND" if mask is not None or has_alpha or (opacity < 1 and not glass) else "OPAQUE",
         # Phong's exponent n has about the width of GGX with alpha^2 = 2 / (n + 2), Beckmann's rule.
-        roughness=number("pr", math.sqrt(math.sqrt(2 / (max(shine, 0.0) + 2))) if max(color("ks", 0)) else 0.7),
+        roughness=number(
+            "pr", math.sqrt(math.sqrt(2 / (max(shine, 0.0) + 2))) if max(color("ks", 0)) else 0.7
+        ),
         metallic=number("pm", 0.0),
         rough_metal_image=rough,
         normal_image=_texture(entry.get("norm", entry.get("map_kn")), folder, name),
@@ -263,8 +265,12 @@ def _has_alpha(image: FileImage, name: str) -> bool:
     return pixels.shape[2] == 4 and bool(pixels[..., 3].min() < np.iinfo(pixels.dtype).max)
 
 
-def _with_alpha(base: FileImage | None, mask: FileImage, name: str) -> FileImage:
-    """An image with the grey of another as its alpha."""
+def with_alpha(base: FileImage | None, mask: FileImage, name: str) -> FileImage:
+    """An image with the grey of another as its alpha.
+
+    Raises:
+        UserError: If one cannot be decoded.
+    """
     pixels = decode(mask.data, name)
     alpha = pixels[..., 3] if pixels.shape[2] == 4 and np.ptp(pixels[..., 3]) else pixels[..., 0]
     if base is None:

@@ -169,7 +169,9 @@ def _object_items(
     item: spec.ObjectSpec, instance: int, film: spec.FilmSpec, files: Mapping[str, Path]
 ) -> list[Item]:
     shape, material = item.shape, item.material
-    if isinstance(shape, spec.MeshFile) and (shape.file_materials or isinstance(item.deform, spec.VertexFile)):
+    if isinstance(shape, spec.MeshFile) and (
+        shape.file_materials or isinstance(item.deform, spec.VertexFile)
+    ):
         return _file_items(item, shape, instance, film, files)
     if isinstance(shape, spec.Card):
         refs = (shape.image,) if shape.image is not None else shape.sequence.frames  # type: ignore[union-attr]

@@ -97,7 +97,9 @@ def joined(pieces: tuple[Piece, ...]) -> Piece:
         np.concatenate([mesh.vertices for mesh in meshes]),
         np.concatenate([mesh.normals for mesh in meshes]),
         np.concatenate([mesh.uvs for mesh in meshes]),
-        np.concatenate([mesh.triangles + n for mesh, n in zip(meshes, starts, strict=False)]).astype(np.int32),
+        np.concatenate([mesh.triangles + n for mesh, n in zip(meshes, starts, strict=False)]).astype(
+            np.int32
+        ),
     )
     return Piece(mesh, pieces[0].material, np.concatenate([piece.source for piece in pieces]))
 

@@ -220,9 +220,7 @@ class _Reader:
                 yield node["mesh"], matrix
             pending += [(child, matrix, path | {i}) for child in reversed(node.get("children", []))]
 
-    def _part(
-        self, primitive: dict[str, Any], matrix: NDArray[np.float64], default: int
-    ) -> FilePart | None:
+    def _part(self, primitive: dict[str, Any], matrix: NDArray[np.float64], default: int) -> FilePart | None:
         mode = primitive.get("mode", _TRIANGLES)
         if mode not in (_TRIANGLES, _STRIP, _FAN):
             return None  # points and lines
@@ -484,4 +482,3 @@ class _Writer:
             textures.append(texture)
             self._textures[key] = len(textures) - 1
         return {"index": self._textures[key]}
-
