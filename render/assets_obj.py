@@ -1,13 +1,12 @@
 """Wavefront OBJ and MTL files with their textures, read into what a GLB file can hold.
 
-Read: polygons (cut into fans), texture coordinates, normals, ``usemtl``; of materials ``Kd``, ``Ks``, ``Ns``, ``d``,
-``Tr``, ``Ni``, ``Pr``, ``Pm``, ``illum``, ``map_Kd``, ``map_d``, ``norm`` and ``map_Pr``. Vertices are split
-where a corner has another texture coordinate or normal.
+Read: polygons (cut into fans), texture coordinates, normals, ``usemtl``; of materials ``Kd``, ``Ks``, ``Ns``,
+``d``, ``Tr``, ``Ni``, ``Pr``, ``Pm``, ``illum``, ``map_Kd``, ``map_d``, ``norm`` and ``map_Pr``. Vertices are
+split where a corner has another texture coordinate or normal.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,15 +42,20 @@ class ObjFile:
     unit_m: float | None
 
 
-def read_obj(path: Path, name: str) -> ObjFile:
+def read_obj(path: Path, name: str, *, needs_textures: bool = True) -> ObjFile:
     """Triangles, materials and textures.
+
+    Args:
+        path: Where it lies; its libraries and textures are looked for beside it.
+        name: For messages.
+        needs_textures: Whether a missing texture is an error; else the material's colour takes its place.
 
     Raises:
         UserError: If the file, a library or a texture is missing or broken.
     """
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").replace("\\\n", " ").splitlines()
-        return _read(lines, path.parent, name)
+        return _read(lines, path.parent, name, needs_textures)
     except OSError as error:
         raise UserError(f"{name}: cannot be read ({error.strerror}). Check the path.") from None
     except (ValueError, IndexError) as error:
@@ -59,7 +63,7 @@ def read_obj(path: Path, name: str) -> ObjFile:
         raise UserError(f"{name}: is a broken OBJ file ({reason}). Export it again.") from error
 
 
-def _read(lines: list[str], folder: Path, name: str) -> ObjFile:
+def _read(lines: list[str], folder: Path, name: str, needs_textures: bool) -> ObjFile:
     points: list[list[float]] = []
     uvs: list[list[float]] = []
     normals: list[list[float]] = []
@@ -93,7 +97,8 @@ def _read(lines: list[str], folder: Path, name: str) -> ObjFile:
     parts = tuple(_part(np.array(c, np.int64), arrays, i) for i, c in enumerate(corners.values()))
     # Textures of materials that no face uses may be missing.
     kept = tuple(
-        _material(entries[key], name) if key in entries else replace(plain, name=key) for key in corners
+        _material(entries[key], name, needs_textures) if key in entries else replace(plain, name=key)
+        for key in corners
     )
     return ObjFile(MeshDocument(parts, kept), unit_m)
 
@@ -172,7 +177,7 @@ def _read_mtl(path: Path) -> dict[str, _Entry]:
     return {key: _Entry(key, entry, path.parent) for key, entry in entries.items()}
 
 
-def _material(material: _Entry, name: str) -> FileMaterial:
+def _material(material: _Entry, name: str, needs_textures: bool) -> FileMaterial:
     entry, folder = material.lines, material.folder
 
     def number(field: str, default: float) -> float:
@@ -183,11 +188,14 @@ def _material(material: _Entry, name: str) -> FileMaterial:
         r, g, b = (values * 3)[:3] if len(values) in (1, 3) else (default,) * 3
         return r, g, b
 
+    def texture(field: str) -> FileImage | None:
+        return _texture(entry.get(field), folder, name, needs_textures)
+
     opacity = min(max(number("d", 1 - number("tr", 0.0)), 0.0), 1.0)
     shine = number("ns", 32.0)
     illum = int(number("illum", 2))
-    base = _texture(entry.get("map_kd"), folder, name)
-    mask = _texture(entry.get("map_d"), folder, name)
+    base = texture("map_kd")
+    mask = texture("map_d")
     base_color = color("kd", 0.8)
     if base is not None and max(base_color) < 0.05:
         base_color = (1.0, 1.0, 1.0)  # a black tint over an image is an exporter's slip
@@ -196,20 +204,19 @@ def _material(material: _Entry, name: str) -> FileMaterial:
         base = with_alpha(base, mask, name)
     # Sheets of glass are opacity; only what names a refraction is a body of glass.
     glass = illum in _GLASS_ILLUM and opacity < 0.95 and number("ni", 1.0) > 1.05
-    rough = _texture(entry.get("map_pr"), folder, name)
+    rough = texture("map_pr")
+    # Phong's exponent n has about the width of GGX with alpha^2 = 2 / (n + 2), Beckmann's rule.
+    width = (2 / (max(shine, 0.0) + 2)) ** 0.25 if max(color("ks", 0)) > 0 else 0.7
     return FileMaterial(
         name=material.key,
         base_color=tuple(_linear(c) for c in base_color),  # type: ignore[arg-type]
         opacity=1.0 if glass else opacity,
         base_image=base,
         alpha_mode="BLEND" if mask is not None or has_alpha or (opacity < 1 and not glass) else "OPAQUE",
-        # Phong's exponent n has about the width of GGX with alpha^2 = 2 / (n + 2), Beckmann's rule.
-        roughness=number(
-            "pr", math.sqrt(math.sqrt(2 / (max(shine, 0.0) + 2))) if max(color("ks", 0)) else 0.7
-        ),
+        roughness=min(max(number("pr", width), 0.0), 1.0),
         metallic=number("pm", 0.0),
         rough_metal_image=rough,
-        normal_image=_texture(entry.get("norm", entry.get("map_kn")), folder, name),
+        normal_image=texture("norm"),
         transmission=1 - opacity if glass else 0.0,
         ior=min(max(number("ni", 1.5), 1.01), 3.0) if glass else 1.5,
     )
@@ -225,7 +232,7 @@ def _linear(value: float) -> float:
     return value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4
 
 
-def _texture(entry: str | None, folder: Path, name: str) -> FileImage | None:
+def _texture(entry: str | None, folder: Path, name: str, is_needed: bool) -> FileImage | None:
     """The image that a ``map_`` line names behind its options."""
     if not entry:
         return None
@@ -233,6 +240,8 @@ def _texture(entry: str | None, folder: Path, name: str) -> FileImage | None:
     # Names may have spaces: the longest tail that is a file.
     candidates = [" ".join(words[i:]) for i in range(len(words))]
     path = next((p for p in (_beside(c, folder) for c in candidates) if p is not None), None)
+    if path is None and not is_needed:
+        return None
     if path is None:
         raise UserError(f"{name}: its texture {Path(words[-1]).name} is missing. Put it beside the MTL file.")
     clamps = "-clamp on" in entry
@@ -273,10 +282,12 @@ def with_alpha(base: FileImage | None, mask: FileImage, name: str) -> FileImage:
     """
     pixels = decode(mask.data, name)
     alpha = pixels[..., 3] if pixels.shape[2] == 4 and np.ptp(pixels[..., 3]) else pixels[..., 0]
+    mask_type = alpha.dtype
     if base is None:
         color = np.full((*alpha.shape, 3), np.iinfo(alpha.dtype).max, alpha.dtype)
     else:
         color = decode(base.data, name)[..., :3]
         alpha = cv2.resize(alpha, (color.shape[1], color.shape[0]), interpolation=cv2.INTER_AREA)
-        alpha = (alpha / np.iinfo(alpha.dtype).max * np.iinfo(color.dtype).max).astype(color.dtype)
+        part = np.asarray(alpha, np.float64) / np.iinfo(mask_type).max
+        alpha = (part * np.iinfo(color.dtype).max).astype(color.dtype)
     return encoded(np.concatenate([color, alpha[..., None]], axis=2))

@@ -169,9 +169,8 @@ def _object_items(
     item: spec.ObjectSpec, instance: int, film: spec.FilmSpec, files: Mapping[str, Path]
 ) -> list[Item]:
     shape, material = item.shape, item.material
-    if isinstance(shape, spec.MeshFile) and (
-        shape.file_materials or isinstance(item.deform, spec.VertexFile)
-    ):
+    own_vertices = isinstance(item.deform, spec.VertexFile)
+    if isinstance(shape, spec.MeshFile) and (shape.file_materials or own_vertices):
         return _file_items(item, shape, instance, film, files)
     if isinstance(shape, spec.Card):
         refs = (shape.image,) if shape.image is not None else shape.sequence.frames  # type: ignore[union-attr]
@@ -270,7 +269,7 @@ def _file_surface(piece: Piece, name: str) -> Surface:
 
     return Surface(
         base_color=found.color if isinstance(found.color, tuple) else texture(found.color),
-        roughness=found.roughness if isinstance(found.roughness, float) else texture(found.roughness),
+        roughness=texture(found.roughness) if isinstance(found.roughness, np.ndarray) else found.roughness,
         metallic=found.metallic,
         transmission=found.transmission,
         ior=min(max(piece.material.ior, 1.01), 3.0),

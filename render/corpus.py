@@ -153,7 +153,7 @@ class CorpusSpec(Model):
         clips_per_shard: Clips in one tar file (the last of a split may have fewer).
         scenes: Scene families to draw from, by weight, with their ranges.
         targets: The bokeh videos of every clip.
-        assets: Files that the families may use. In YAML also what an `focuspull.render.assets.AssetQuery` has:
+        assets: Files that the families may use. In YAML also what `focuspull.render.assets.AssetQuery` has:
             ``use: [bpy, pmndrs], tags: [chair]``; the assets of the library that it finds are added here.
         strata: Runs of clips with scenes or targets of their own; none, or as many clips as there are in all.
             Their names, and those of the families, become labels of the clips.

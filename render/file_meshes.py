@@ -1,6 +1,6 @@
-"""Mesh files with their own materials: pieces of one material each, placed as the shape asks; moving vertices.
+"""Mesh files with their own materials: pieces of one material each, placed as the shape asks; their motion.
 
-The order of a file's vertices is that of `focuspull.render.glb`; each piece knows where in it its vertices are.
+The order of a file's vertices is that of `focuspull.render.glb`; each piece knows which of them it has.
 """
 
 from __future__ import annotations

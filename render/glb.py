@@ -1,11 +1,11 @@
 """GLB files (binary glTF 2.0): triangles and materials out of one file, and into it.
 
 Positions stay in the file's units and axes (metres, Y up). The vertices of a file have an order: nodes depth
-first as the scene lists them, primitives as a node's mesh lists them; `focuspull.render.spec.VertexFile` counts
-on it. Texture coordinates are turned so that v = 1 is the top of an image.
+first as the scene lists them, primitives as a node's mesh lists them; `focuspull.render.spec.VertexFile`
+counts on it. Texture coordinates are turned so that v = 1 is the top of an image.
 
 Read: triangles, strips and fans, node transforms, quantized accessors, embedded images, metallic-roughness
-materials, ``KHR_materials_transmission``, ``_ior`` and ``_volume``, ``KHR_texture_transform``. Not read: skins,
+materials, ``KHR_materials_transmission``, ``_ior``, ``_volume``, ``KHR_texture_transform``. Not read: skins,
 morph targets, animations, sparse accessors, compressed buffers, light that materials give, vertex colours.
 """
 

@@ -1,9 +1,9 @@
 """Blender as a converter: .blend, USD, FBX, glTF and others to one GLB file, with moving vertices beside it.
 
 Runs in a process of its own (``python -m focuspull.render.backends.cycles_import SOURCE FOLDER``), which ends
-without unwinding, since bpy may crash when it is torn down. What it made is in FOLDER: ``mesh.glb``, for what moves
-``vertices.npy`` (``[F, V, 3]`` float32 at 24 Hz, in the order, units and axes of the GLB file), and last
-``done.json``, without which it failed. Scripts in files never run.
+without unwinding, since bpy may crash when it is torn down. What it made is in FOLDER: ``mesh.glb``, for what
+moves ``vertices.npy`` (``[F, V, 3]`` float32 at 24 Hz, in the order, units and axes of the GLB file), and
+last ``done.json``, without which it failed. Scripts in files never run.
 """
 
 # bpy has no stubs.
