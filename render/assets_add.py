@@ -160,11 +160,12 @@ class Shelf:
         self._root = root
         self._manifest = Manifest.model_validate({**read_manifest(root, source).model_dump(), **facts})
         self._assets = {asset.id: asset for asset in self._manifest.assets}
+        self._new: set[str] = set()
         others = (m for m in manifests(root) if m.source != source)
         self._elsewhere = {_content(asset): asset.id for m in others for asset in m.assets}
 
     def put(self, name: str, asset: Asset, note: str = "") -> Outcome:
-        """Keeps an asset, under another id if there is something else of that name.
+        """Keeps an asset; what was put there under its name before this shelf makes way for it.
 
         Args:
             name: Of what it was made from, for messages.
@@ -175,15 +176,18 @@ class Shelf:
         if content in self._elsewhere:
             return Outcome(name, asset, note=f"is {self._elsewhere[content]} already")
         same = next((a.id for a in self._assets.values() if _content(a) == content), None)
-        number, wanted = 1, asset.id
-        while same is None and asset.id in self._assets:
+        number, new = 1, same or asset.id
+        while same is None and new in self._new:
             number += 1
-            new = f"{wanted}-{number}"
-            asset = asset.model_copy(update={"id": new, "split": split_of(new)})
+            new = f"{asset.id}-{number}"
         if same is not None:
-            asset = asset.model_copy(update={"id": same, "split": split_of(same)})
-        self._assets[asset.id] = asset
-        return Outcome(name, asset, note=note if same is None else "was there, its facts are renewed")
+            note = "was there, its facts are renewed"
+        elif new in self._assets:
+            note = note or "takes the place of what had its name"
+        asset = asset.model_copy(update={"id": new, "split": split_of(new)})
+        self._new.add(new)
+        self._assets[new] = asset
+        return Outcome(name, asset, note=note)
 
     def save(self) -> None:
         """Writes the manifest."""

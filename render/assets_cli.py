@@ -75,8 +75,8 @@ def add_verb(verbs: Any) -> None:
         help="add files of your own, or whole folders",
         description="Add files of your own, or whole folders: meshes (GLB, glTF, OBJ with MTL, USD, FBX, "
         ".blend, PLY, STL, Alembic), panoramas (EXR, HDR), textures, photographs, cut-outs (RGBA stills, "
-        "folders of numbered RGBA frames, videos in fgr/ with mattes in pha/). Each is checked; what is broken is "
-        "refused in one line, and the others go on. Scripts in files never run.",
+        "folders of numbered RGBA frames, videos in fgr/ with mattes in pha/). Each is checked; what is "
+        "broken is refused in one line, and the others go on. Scripts in files never run.",
         epilog=examples(
             "focuspull-render", "assets add chair.glb --tag chair", "assets add VideoMatte240K --tag person"
         ),
@@ -176,7 +176,7 @@ def _list(arguments: argparse.Namespace) -> int:
         return 0
     width = max(len(asset.id) for asset in found)
     for asset in found:
-        facts = [f"{asset.height_m:.2f} m" if asset.height_m else "", f"{asset.size / 1e6:.2f} MB"]
+        facts = [f"{asset.height_m:.3g} m" if asset.height_m else "", f"{asset.size / 1e6:.2f} MB"]
         if len(asset.files) > 1 and asset.kind == "cutout":
             facts.append(f"{len(asset.files)} frames")
         if any(file.part == "vertices" for file in asset.files):
