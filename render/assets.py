@@ -27,7 +27,7 @@ from pydantic import Field, ValidationError
 from focuspull.dataset.documents import explain
 from focuspull.dataset.errors import UserError
 from focuspull.dataset.files import write_atomic
-from focuspull.render.pool import AssetPool, CutoutAsset, MeshAsset
+from focuspull.render.pool import AssetCredit, AssetPool, CutoutAsset, MeshAsset
 from focuspull.render.records import FileRef, ImageSequence, Model, Positive
 
 ROOT_VARIABLE = "FOCUSPULL_ASSETS"
@@ -275,6 +275,25 @@ def file_name(asset: Asset, file: AssetFile) -> str:
     if asset.id.startswith(f"{BPY_SOURCE}/"):
         return f"bpy:{asset.was}"
     return f"{PREFIX}{asset.id}" + (f"#{file.part}" if file.part else "")
+
+
+def credits_of(names: Iterable[str]) -> tuple[AssetCredit, ...]:
+    """Licences of the assets among some names of files, each once, in the order of their ids."""
+    ids = sorted({name.removeprefix(PREFIX).partition("#")[0] for name in names if name.startswith(PREFIX)})
+    sources = {asset_id.partition("/")[0] for asset_id in ids}
+    known = {a.id: a for source in sources for a in read_manifest(library_root(), source).assets}
+    return tuple(
+        AssetCredit(name=f"{PREFIX}{i}", licence=known[i].licence, attribution=known[i].attribution)
+        for i in ids
+        if i in known
+    )
+
+
+def is_for_tests(name: str) -> bool:
+    """Whether a file, by its name in a spec, is of an asset that is kept for tests."""
+    if name.startswith(f"bpy:{BPY_HDRIS}/"):
+        return split_of(f"{BPY_SOURCE}/{Path(name).stem}") == "test"
+    return name.startswith(PREFIX) and split_of(name.removeprefix(PREFIX).partition("#")[0]) == "test"
 
 
 def locate_asset(name: str) -> Path:

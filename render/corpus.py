@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -29,6 +29,7 @@ from focuspull.render.assets import (
     PREFIX,
     AssetQuery,
     bpy_data_folder,
+    credits_of,
     find_assets,
     locate_asset,
     merged_pools,
@@ -333,6 +334,8 @@ def load_corpus(name_or_path: str, overrides: Mapping[str, str] | None = None) -
         spec = spec.model_copy(update={"assets": pool})
     files: dict[str, Path] = {}
     resolved = _resolve(spec.model_dump(), path.parent, files, path.name)
+    if credits := credits_of(_names(resolved)):
+        resolved["assets"] = {**resolved.get("assets", {}), "credits": [c.model_dump() for c in credits]}
     return LoadedCorpus(CorpusSpec.model_validate(resolved), files)
 
 
@@ -356,6 +359,18 @@ def _take_query(document: dict[str, Any], where: str) -> AssetQuery | None:
 
 
 # --- Files --------------------------------------------------------------------------------------
+
+
+def _names(node: Any) -> Iterator[str]:
+    """Names of all files in a dumped spec."""
+    if isinstance(node, dict):
+        if set(node) == {"name", "sha256"}:
+            yield node["name"]
+            return
+        node = list(node.values())
+    if isinstance(node, list | tuple):
+        for child in node:
+            yield from _names(child)
 
 
 def _resolve(node: Any, folder: Path, files: dict[str, Path], where: str) -> Any:

@@ -133,6 +133,11 @@ def _piece(part: FilePart, material: FileMaterial, start: int, placement: Placem
     if normals is None:
         source, normals, triangles = creased(vertices, triangles)
         vertices, uvs = vertices[source], None if uvs is None else uvs[source]
+    # Blender's renderer takes the side from the triangle, and is black where normals say another.
+    a, b, c = (triangles[:, i] for i in range(3))
+    faces, _ = face_normals_and_areas(vertices, triangles)
+    inverted = np.einsum("ij,ij->i", faces, normals[a] + normals[b] + normals[c]) < 0
+    triangles = np.where(inverted[:, None], triangles[:, ::-1], triangles)
     mesh = Mesh(
         placement.placed(vertices).astype(np.float32),
         unit_vectors(placement.turned(normals)).astype(np.float32),

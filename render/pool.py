@@ -62,6 +62,20 @@ class CutoutAsset(Model):
         return self
 
 
+class AssetCredit(Model):
+    """Under which licence an asset of the library may be shown, and whom it asks to name.
+
+    Attributes:
+        name: As specs have it, ``asset:SOURCE/NAME``.
+        licence: SPDX name, or ``user``.
+        attribution: Empty if nobody need be named.
+    """
+
+    name: str
+    licence: str
+    attribution: str = ""
+
+
 class AssetPool(Model):
     """The files that families of a corpus draw from.
 
@@ -72,6 +86,7 @@ class AssetPool(Model):
         photos: Pictures for walls, screens and backdrops.
         meshes: Things.
         cutouts: Cards.
+        credits: Licences of all assets that a corpus names; filled in when its spec is read.
     """
 
     hdris: tuple[FileRef, ...] = ()
@@ -80,6 +95,8 @@ class AssetPool(Model):
     photos: tuple[FileRef, ...] = ()
     meshes: tuple[MeshAsset, ...] = Field(default=(), max_length=20000)
     cutouts: tuple[CutoutAsset, ...] = Field(default=(), max_length=20000)
+    credits: tuple[AssetCredit, ...] = ()
+    later_fields: ClassVar[tuple[str, ...]] = ("credits",)
 
     def with_tags(self, *tags: str) -> tuple[MeshAsset, ...]:
         """The meshes that have one of the tags."""
