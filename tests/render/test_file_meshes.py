@@ -1,4 +1,4 @@
-"""Mesh files with their own materials, vertices that move: what is read, and what becomes of it in a scene."""
+"""Mesh files with their own materials, vertices that move: what is read, what becomes of it in scenes."""
 
 from __future__ import annotations
 
