@@ -432,12 +432,13 @@ def frames_of(path: Path, name: str) -> Iterator[NDArray[np.uint8]]:
             yield (pixels if pixels.dtype == np.uint8 else pixels / 257).astype(np.uint8)
         return
     import av
+    from av.error import FFmpegError
 
     try:
         with av.open(str(path)) as container:
             for frame in container.decode(video=0):
                 yield np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
-    except (av.FFmpegError, IndexError, OSError) as error:
+    except (FFmpegError, IndexError, OSError) as error:
         raise UserError(f"{name}: cannot be decoded as a video ({error}). Encode it again.") from None
 
 

@@ -93,6 +93,11 @@ def _read(lines: list[str], folder: Path, name: str, needs_textures: bool) -> Ob
     if not any(corners.values()):
         raise UserError(f"{name}: has no triangles. Export the mesh again.")
     arrays = [np.asarray(a, np.float64).reshape(-1, n) for a, n in ((points, 3), (uvs, 2), (normals, 3))]
+    # At the end only: some exporters list what a face needs behind it.
+    largest = np.max([corner for some in corners.values() for corner in some], axis=0)
+    for number, array in zip(largest, arrays, strict=True):
+        if number >= len(array):
+            raise ValueError(f"a corner has the number {number + 1} of {len(array)}")
     plain = FileMaterial(base_color=(0.8, 0.8, 0.8), roughness=0.5)
     parts = tuple(_part(np.array(c, np.int64), arrays, i) for i, c in enumerate(corners.values()))
     # Textures of materials that no face uses may be missing.
@@ -110,8 +115,8 @@ def _corner(text: str, *counts: int) -> tuple[int, int, int]:
     for value, count in zip(fields, counts, strict=True):
         number = int(value) if value else 0
         found.append(number - 1 if number >= 0 else count + number)
-        if found[-1] >= count or (number and found[-1] < 0):
-            raise ValueError(f"the corner {text} is beyond what comes before it")
+        if number and found[-1] < 0:
+            raise ValueError(f"the corner {text} is before all that there is")
     if found[0] < 0:
         raise ValueError(f"the corner {text} has no position")
     return found[0], found[1], found[2]

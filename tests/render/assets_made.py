@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from focuspull.render.assets_obj import encoded
+from focuspull.render.backends.cycles import import_bpy
 from focuspull.render.glb import FileMaterial, FilePart, MeshDocument, write_glb
 
 
@@ -137,8 +138,7 @@ def write_video(path: Path, frames: list[NDArray[np.uint8]]) -> Path:
 
 def make_blend(path: Path) -> None:
     """A red post that a bone bends to and fro in a second, and a script that must not run; for a child."""
-    import bpy  # pyright: ignore[reportMissingImports]
-
+    bpy = import_bpy()
     bpy.ops.wm.read_factory_settings(use_empty=True)
     bpy.ops.mesh.primitive_cylinder_add(vertices=12, radius=0.2, depth=1.0, location=(0, 0, 0.5))
     post = bpy.context.object

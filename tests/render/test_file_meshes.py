@@ -168,7 +168,7 @@ def test_an_obj_is_read_with_its_texture(tmp_path: Path):
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("f 1 2 99", "the corner 99 is beyond"),
+        ("f 1 2 99", "a corner has the number 99 of 3"),
         ("f 1 2 x", "invalid literal"),
         ("v 1 2 nonsense", "could not convert"),
     ],
