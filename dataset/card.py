@@ -569,6 +569,11 @@ def _licences(facts: _Facts, license_id: str) -> str:
     cc0 = {name for name, _ in facts.files if name.startswith(CC0_PREFIX)}
     other_bundled = {name for name, _ in facts.files if name.startswith(BUNDLED_PREFIX)} - cc0
     given = sorted((name, sha) for name, sha in facts.files if not name.startswith(BUNDLED_PREFIX))
+    # Of the frames of a sequence all have the licence of the whole.
+    assets = (facts.document.get("spec") or {}).get("assets", {}).get("credits", ())
+    credits = {credit["name"]: credit for credit in assets if credit["licence"] != "user"}
+    known = [(name, sha) for name, sha in given if name.partition("#")[0] in credits]
+    given = [entry for entry in given if entry not in known]
     lines = [
         "Geometry, materials, textures and lights that scenes describe in words are procedural: no licence "
         "needed."
@@ -581,9 +586,13 @@ def _licences(facts: _Facts, license_id: str) -> str:
         lines.append(
             f"{len(other_bundled)} other files that come with Blender, licence not stated here: {names}."
         )
+    tables: list[str] = []
+    if known:
+        lines.append(f"{len(known)} files of assets with a known licence, in the table of assets.")
+        tables.append(_credits_table(known, credits))
     if not given:
         lines.append("No other file was used.")
-        return f"{stated}\n\n{_list(lines)}"
+        return "\n\n".join([stated, _list(lines), *tables])
     lines.append(
         f"{len(given)} files given by users. Their licences are not recorded; whoever publishes this data "
         "set must state "
@@ -592,7 +601,14 @@ def _licences(facts: _Facts, license_id: str) -> str:
     table = _table(
         ["file", "SHA-256", "licence"], [[f"`{name}`", f"`{sha}`", "not stated"] for name, sha in given]
     )
-    return f"{stated}\n\n{_list(lines)}\n\n{table}"
+    return "\n\n".join([stated, _list(lines), *tables, table])
+
+
+def _credits_table(files: Iterable[tuple[str, str]], credits: Mapping[str, Mapping[str, str]]) -> str:
+    """Assets with their licences and whom they ask to name; the frames of a sequence are one row."""
+    names = sorted({name.partition("#")[0] for name, _ in files})
+    rows = [[f"`{n}`", credits[n]["licence"], credits[n]["attribution"] or "-"] for n in names]
+    return _table(["asset", "licence", "by"], rows)
 
 
 def _table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from focuspull.dataset.errors import UserError
 from focuspull.render import motion, spec
 from focuspull.render.deform import bent, rippled
 from focuspull.render.drawings import drawn
+from focuspull.render.file_meshes import Piece, joined, read_file_mesh, texels, vertex_motion
 from focuspull.render.geometry import Mesh, bent_card, card_mesh, disc, make_mesh, rectangle
 from focuspull.render.textures import Pixels, TextureMap, bake, read_image, read_values
 
@@ -135,7 +137,7 @@ def build(scene: spec.SceneSpec, files: Mapping[str, Path]) -> Built:
         UserError: If a file is missing or unreadable.
     """
     world, film = scene.world, scene.film
-    items = [_object_item(item, i + 1, film, files) for i, item in enumerate(world.objects)]
+    items = [part for i, item in enumerate(world.objects) for part in _object_items(item, i + 1, film, files)]
     lights = [light for light in world.lights if not isinstance(light, spec.PointLight)]
     items += [_light_item(light, f"_light-{i}") for i, light in enumerate(lights)]
     environment = world.environment
@@ -164,10 +166,13 @@ def locate(ref: spec.FileRef, files: Mapping[str, Path]) -> Path:
     return path
 
 
-def _object_item(
+def _object_items(
     item: spec.ObjectSpec, instance: int, film: spec.FilmSpec, files: Mapping[str, Path]
-) -> Item:
+) -> list[Item]:
     shape, material = item.shape, item.material
+    own_vertices = isinstance(item.deform, spec.VertexFile)
+    if isinstance(shape, spec.MeshFile) and (shape.file_materials or own_vertices):
+        return _file_items(item, shape, instance, film, files)
     if isinstance(shape, spec.Card):
         images = _card_images(shape, files)
         coverage = np.max([image[..., 3] for image in images], axis=0)
@@ -180,15 +185,93 @@ def _object_item(
         mesh = make_mesh(shape, locate(shape.file, files) if isinstance(shape, spec.MeshFile) else None)
         surfaces = (_surface(material, files),)
     mesh = mesh.scaled(item.scale)
+    return [_item(item, item.name, instance, film, mesh, surfaces, _form(item, mesh, film.fps))]
+
+
+def _item(
+    item: spec.ObjectSpec,
+    name: str,
+    instance: int,
+    film: spec.FilmSpec,
+    mesh: Mesh,
+    surfaces: tuple[Surface, ...],
+    form: Callable[[float], Mesh] | None,
+) -> Item:
     return Item(
-        name=item.name,
+        name=name,
         owner=item.name,
         instance=instance,
         mesh=mesh,
         surfaces=surfaces,
         pose=lambda frame: motion.object_pose(item, frame / film.fps),
         moves=bool(item.motion) or item.deform is not None,
-        form=_form(item, mesh, film.fps),
+        form=form,
+    )
+
+
+def _file_items(
+    item: spec.ObjectSpec,
+    shape: spec.MeshFile,
+    instance: int,
+    film: spec.FilmSpec,
+    files: Mapping[str, Path],
+) -> list[Item]:
+    """One item for each material of a file, or one of the object's own material."""
+    thing = read_file_mesh(shape, locate(shape.file, files))
+    whole = joined(thing.pieces)
+    mesh = whole.mesh.scaled(item.scale)
+    if isinstance(item.deform, spec.VertexFile):
+        path = locate(item.deform.file, files)
+        at = vertex_motion(item.deform, path, thing, mesh, whole.source, item.scale)
+        form: Callable[[float], Mesh] | None = lru_cache(maxsize=1)(lambda frame: at(frame / film.fps))
+    else:
+        form = _form(item, mesh, film.fps)
+        form = None if form is None else lru_cache(maxsize=1)(form)
+    if not shape.file_materials:
+        return [_item(item, item.name, instance, film, mesh, (_surface(item.material, files),), form)]
+    items: list[Item] = []
+    start = 0
+    for number, piece in enumerate(thing.pieces, 1):
+        stop = start + len(piece.mesh.vertices)
+        name = item.name if len(thing.pieces) == 1 else f"{item.name}.{number}"
+        surface = _file_surface(piece, shape.file.name)
+        part = piece.mesh.scaled(item.scale)
+        # A material that shows nothing makes no item.
+        if surface.opacity is None or surface.opacity.pixels.max() > 0:
+            own_form = None if form is None else _slice(form, part, start, stop)
+            items.append(_item(item, name, instance, film, part, (surface,), own_form))
+        start = stop
+    if not items:
+        raise UserError(f"{shape.file.name}: is fully transparent. Give a mesh with some opaque material.")
+    return items
+
+
+def _slice(form: Callable[[float], Mesh], part: Mesh, start: int, stop: int) -> Callable[[float], Mesh]:
+    """The vertices of a part of what a form makes."""
+
+    def at(frame: float) -> Mesh:
+        whole = form(frame)
+        return replace(part, vertices=whole.vertices[start:stop], normals=whole.normals[start:stop])
+
+    return at
+
+
+def _file_surface(piece: Piece, name: str) -> Surface:
+    """The material of a piece of a mesh file."""
+    found = texels(piece, name)
+
+    def texture(pixels: Pixels) -> TextureMap:
+        return TextureMap(pixels, repeats=found.repeats)
+
+    return Surface(
+        base_color=found.color if isinstance(found.color, tuple) else texture(found.color),
+        roughness=texture(found.roughness) if isinstance(found.roughness, np.ndarray) else found.roughness,
+        metallic=found.metallic,
+        transmission=found.transmission,
+        ior=min(max(piece.material.ior, 1.01), 3.0),
+        emission=(0.0, 0.0, 0.0),
+        opacity=None if found.opacity is None else texture(found.opacity),
+        normals=None if found.normals is None else texture(found.normals),
     )
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from focuspull.dataset.commands import above_zero, examples, natural, not_negative, overrides, positive
 from focuspull.dataset.errors import UserError
+from focuspull.render.assets_cli import add_verb as add_assets_verb
 
 if TYPE_CHECKING:
     from focuspull.dataset.clip import SamplingMeta
@@ -191,6 +192,8 @@ def _parser() -> argparse.ArgumentParser:
         "held-out train-tiny",
         "held-out mine.yaml",
     )
+
+    add_assets_verb(verbs)
 
     info = "print versions, renderers, GPUs, cores and free disk"
     add("info", _info, info, "info", "info > info.txt", takes_spec=False)

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
@@ -19,12 +18,24 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 import yaml
 from pydantic import (
     Field,
+    ValidationError,
     field_validator,
     model_validator,
 )
 
-from focuspull.dataset.documents import document_path, read_document, set_field, validated
+from focuspull.dataset.documents import document_path, explain, read_document, set_field, validated
 from focuspull.dataset.errors import UserError
+from focuspull.render.assets import (
+    PREFIX,
+    AssetQuery,
+    bpy_data_folder,
+    credits_of,
+    find_assets,
+    locate_asset,
+    merged_pools,
+    pool_of,
+    sequence_names,
+)
 from focuspull.render.families import FamilySpec
 from focuspull.render.pool import AssetPool
 from focuspull.render.puller import ROLES, KCurve, Puller, Weight, role_and_number
@@ -160,7 +171,8 @@ class CorpusSpec(Model):
         clips_per_shard: Clips in one tar file (the last of a split may have fewer).
         scenes: Scene families to draw from, by weight, with their ranges.
         targets: The bokeh videos of every clip.
-        assets: Files that the families may use.
+        assets: Files that the families may use. In YAML also what `focuspull.render.assets.AssetQuery` has:
+            ``use: [bpy, pmndrs], tags: [chair]``; the assets of the library that it finds are added here.
         annotate: Whether metadata and index say where every subject is in every frame, how difficult a clip
             is, and of which family, as corpora with strata do in any case.
         strata: Runs of clips with scenes or targets of their own; none, or as many clips as there are in all.
@@ -326,13 +338,51 @@ def load_corpus(name_or_path: str, overrides: Mapping[str, str] | None = None) -
     document = read_document(path, "Start from a shipped spec: focuspull-render list.")
     for field, text in (overrides or {}).items():
         set_field(document, field, text)
+    query = _take_query(document, path.name)
     spec = validated(CorpusSpec, document, path.name)
+    if query is not None:
+        split = query.split or ("test" if set(spec.splits) == {"test"} else "train")
+        pool = merged_pools(spec.assets, pool_of(find_assets(query, split)))
+        spec = spec.model_copy(update={"assets": pool})
     files: dict[str, Path] = {}
     resolved = _resolve(spec.model_dump(), path.parent, files, path.name)
+    if credits := credits_of(_names(resolved)):
+        resolved["assets"] = {**resolved.get("assets", {}), "credits": [c.model_dump() for c in credits]}
     return LoadedCorpus(CorpusSpec.model_validate(resolved), files)
 
 
+def _take_query(document: dict[str, Any], where: str) -> AssetQuery | None:
+    """The fields of ``assets`` that ask the library, taken out of the document."""
+    assets = document.get("assets")
+    if not isinstance(assets, dict):
+        return None
+    asked = {name: assets[name] for name in AssetQuery.model_fields if name in assets}
+    if not asked:
+        return None
+    if "use" not in asked:
+        raise UserError(
+            f"{where}: assets.{next(iter(asked))}: says which, but not of what. Add assets.use: [all]."
+        )
+    document["assets"] = {name: value for name, value in assets.items() if name not in asked}
+    try:
+        return AssetQuery.model_validate(asked)
+    except ValidationError as error:
+        raise UserError(f"{where}: assets: {explain(error, asked, AssetQuery)}") from None
+
+
 # --- Files --------------------------------------------------------------------------------------
+
+
+def _names(node: Any) -> Iterator[str]:
+    """Names of all files in a dumped spec."""
+    if isinstance(node, dict):
+        if set(node) == {"name", "sha256"}:
+            yield node["name"]
+            return
+        node = list(node.values())
+    if isinstance(node, list | tuple):
+        for child in node:
+            yield from _names(child)
 
 
 def _resolve(node: Any, folder: Path, files: dict[str, Path], where: str) -> Any:
@@ -340,6 +390,13 @@ def _resolve(node: Any, folder: Path, files: dict[str, Path], where: str) -> Any
     if isinstance(node, dict):
         if set(node) == {"name", "sha256"}:
             return _identify(node, folder, files, where).model_dump()
+        if set(node) == {"pattern", "frames"} and node["pattern"].startswith(PREFIX):
+            frames = [
+                _identify({"name": name, "sha256": ""}, folder, files, where).model_dump()
+                for name in sequence_names(node["pattern"])
+            ]
+            _refuse_other_frames(node, frames, where)
+            return {"pattern": node["pattern"], "frames": frames}
         if set(node) == {"pattern", "frames"}:
             paths = sorted(_base(node["pattern"], folder).glob(Path(node["pattern"]).name))
             if not paths:
@@ -351,10 +408,7 @@ def _resolve(node: Any, folder: Path, files: dict[str, Path], where: str) -> Any
             frames = [
                 _identify({"name": name, "sha256": ""}, folder, files, where).model_dump() for name in names
             ]
-            if node["frames"] and [f["sha256"] for f in node["frames"]] != [f["sha256"] for f in frames]:
-                raise UserError(
-                    f"{where}: the files of '{node['pattern']}' are not the frames that are given."
-                )
+            _refuse_other_frames(node, frames, where)
             return {"pattern": _public_name(node["pattern"]), "frames": frames}
         return {key: _resolve(value, folder, files, where) for key, value in node.items()}
     if isinstance(node, list | tuple):
@@ -362,9 +416,17 @@ def _resolve(node: Any, folder: Path, files: dict[str, Path], where: str) -> Any
     return node
 
 
+def _refuse_other_frames(node: Mapping[str, Any], frames: list[dict[str, Any]], where: str) -> None:
+    if node["frames"] and [f["sha256"] for f in node["frames"]] != [f["sha256"] for f in frames]:
+        raise UserError(f"{where}: the files of '{node['pattern']}' are not the frames that are given.")
+
+
 def _identify(ref: Mapping[str, str], folder: Path, files: dict[str, Path], where: str) -> FileRef:
     name = ref["name"]
-    path = (_base(name, folder) / Path(name).name).absolute()
+    if name.startswith(PREFIX):
+        path = locate_asset(name)
+    else:
+        path = (_base(name, folder) / Path(name).name).absolute()
     if not path.is_file():
         raise UserError(f"{where}: file '{name}' does not exist. Paths are relative to the spec's folder.")
     try:
@@ -383,13 +445,7 @@ def _base(name: str, folder: Path) -> Path:
     """The folder in which a file or pattern is looked up."""
     if not name.startswith("bpy:"):
         return (folder / name).parent
-    package = find_spec("bpy")
-    if package is None or not package.submodule_search_locations:
-        raise UserError(
-            f"file '{name}' is part of bpy, which is not installed. pip install 'focuspull[render]'"
-        )
-    versions = sorted(Path(package.submodule_search_locations[0]).glob("[0-9]*/datafiles"))
-    return (versions[-1] / name.removeprefix("bpy:")).parent
+    return (bpy_data_folder() / name.removeprefix("bpy:")).parent
 
 
 def _public_name(name: str) -> str:

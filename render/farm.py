@@ -41,6 +41,7 @@ from focuspull.render.ledger import (
     Ledger,
     clip_key,
     describe_corpus,
+    named_files,
     only_run,
     read_ledger,
     refuse_full_disk,
@@ -419,12 +420,15 @@ class _Run:
                 self.lease.renew(ended=True)
 
     def _job(self, index: int, backend_version: str, variant: str) -> Job:
+        scene = randomize(self.spec, index)
+        # Of all that a corpus may draw from, a clip shows a little.
+        shown = {sha256 for _, sha256 in named_files(scene.model_dump(mode="json"))}
         return Job(
             mode="clip",
             key=clip_key(index),
             split=self.spec.split_of(index),
-            scene=randomize(self.spec, index),
-            files=self.loaded.files,
+            scene=scene,
+            files={sha256: path for sha256, path in self.loaded.files.items() if sha256 in shown},
             backend=self.spec.backend,
             backend_version=backend_version,
             variant=variant,

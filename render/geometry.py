@@ -426,7 +426,8 @@ def read_mesh(shape: spec.MeshFile, path: Path) -> Mesh:
     if "vertex_normals" in mesh._cache:  # normals that came with the file
         normals = np.asarray(mesh.vertex_normals, np.float64)
     else:
-        vertices, uvs, normals, faces = _crease(vertices, uvs, faces)
+        split, normals, faces = creased(vertices, faces)
+        vertices, uvs = vertices[split], uvs[split]
     if shape.y_up:
         vertices, normals = (np.stack([a[:, 0], -a[:, 2], a[:, 1]], axis=1) for a in (vertices, normals))
     if shape.height_m is not None:
@@ -439,9 +440,13 @@ def read_mesh(shape: spec.MeshFile, path: Path) -> Mesh:
     return Mesh(*arrays, faces.astype(np.int32))
 
 
-def _crease(vertices: NDArray, uvs: NDArray, faces: NDArray) -> tuple[NDArray, NDArray, NDArray, NDArray]:
-    """Splits every corner and averages the normals of faces within `SMOOTHING_ANGLE_DEG`."""
-    face_normals, area = _face_normals(vertices, faces)
+def creased(vertices: NDArray, faces: NDArray) -> tuple[NDArray, NDArray, NDArray]:
+    """Splits every corner and averages the normals of faces within `SMOOTHING_ANGLE_DEG`.
+
+    Returns:
+        The vertex that each new one is, ``[3 F]``; normals, ``[3 F, 3]``; triangles, ``[F, 3]``.
+    """
+    face_normals, area = face_normals_and_areas(vertices, faces)
     _, merged = np.unique(vertices.round(9), axis=0, return_inverse=True)
     corner_vertex = merged.reshape(-1)[faces].reshape(-1)
     order = np.argsort(corner_vertex, kind="stable")
@@ -458,13 +463,13 @@ def _crease(vertices: NDArray, uvs: NDArray, faces: NDArray) -> tuple[NDArray, N
     flat = np.linalg.norm(normals, axis=1) == 0
     normals[flat] = (0.0, 0.0, 1.0)  # only corners of degenerate triangles
     split = faces.reshape(-1)
-    return vertices[split], uvs[split], unit_vectors(normals), np.arange(split.size).reshape(-1, 3)
+    return split, unit_vectors(normals), np.arange(split.size).reshape(-1, 3)
 
 
 def _with_smooth_normals(mesh: Mesh) -> Mesh:
     """Area-weighted vertex normals, continuous over texture seams."""
     vertices = mesh.vertices.astype(np.float64)
-    face_normals, area = _face_normals(vertices, mesh.triangles)
+    face_normals, area = face_normals_and_areas(vertices, mesh.triangles)
     _, merged = np.unique(vertices.round(6), axis=0, return_inverse=True)
     merged = merged.reshape(-1)
     total = np.zeros((merged.max() + 1, 3))
@@ -473,7 +478,8 @@ def _with_smooth_normals(mesh: Mesh) -> Mesh:
     return Mesh(mesh.vertices, unit_vectors(total)[merged].astype(np.float32), mesh.uvs, mesh.triangles)
 
 
-def _face_normals(vertices: NDArray, faces: NDArray) -> tuple[NDArray, NDArray]:
+def face_normals_and_areas(vertices: NDArray, faces: NDArray) -> tuple[NDArray, NDArray]:
+    """Unit normals ``[F, 3]`` of triangles and their areas ``[F]``, m2."""
     a, b, c = (vertices[faces[:, i]] for i in range(3))
     cross = np.cross(b - a, c - a)
     length = np.linalg.norm(cross, axis=1)
@@ -502,7 +508,7 @@ def _grid_mesh(
     if flip:
         triangles = triangles[:, ::-1]
     vertices = points.reshape(-1, 3)
-    _, area = _face_normals(vertices, triangles)
+    _, area = face_normals_and_areas(vertices, triangles)
     triangles = triangles[area > 1e-9 * max(float(area.max()), 1e-30)]
     mesh = Mesh(
         vertices.astype(np.float32),

@@ -1,7 +1,8 @@
 """Test sets are held out: no training spec may share seeds, files or scenes with them.
 
 What a clip shows follows from the seed of its spec, its number and the files that are named; so a spec with
-the seed of a test set can draw that set's very scenes, and one with its files shows its very objects.
+the seed of a test set can draw that set's very scenes, and one with its files shows its very objects. Assets
+of the library that are kept for tests are for corpora that have nothing but clips to test on.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
+from focuspull.render.assets import PREFIX, is_for_tests
 from focuspull.render.corpus import CorpusSpec, LoadedCorpus, load_corpus, shipped_specs
+from focuspull.render.ledger import named_files
 from focuspull.render.randomize import randomize
 
 TEST = "test"
@@ -37,16 +40,19 @@ def held_out_problems(corpus: LoadedCorpus, tests: Mapping[str, LoadedCorpus]) -
     """
     if any(corpus.spec == test.spec for test in tests.values()):
         return []
+    names = {sha256: name for name, sha256 in named_files(corpus.spec.model_dump(mode="json"))}
     problems: list[str] = []
+    if set(corpus.spec.splits) != {TEST}:
+        kept = sorted(name for name in set(names.values()) if is_for_tests(name))
+        problems += [f"{corpus.spec.name}: {name} is kept for tests. Leave it out." for name in kept]
     own = _scenes(corpus.spec)
     for name, test in tests.items():
         spec = corpus.spec.name
         if corpus.spec.seed == test.spec.seed:
             problems.append(f"{spec}: seed {corpus.spec.seed} is that of the test set {name}. Take another.")
         for digest in sorted(set(corpus.files) & set(test.files)):
-            problems.append(
-                f"{spec}: file {corpus.files[digest].name} is in the test set {name}. Leave it out."
-            )
+            file = names[digest] if names[digest].startswith(PREFIX) else corpus.files[digest].name
+            problems.append(f"{spec}: file {file} is in the test set {name}. Leave it out.")
         shared = [(own[digest], number) for digest, number in _scenes(test.spec).items() if digest in own]
         if shared:
             problems.append(

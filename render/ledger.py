@@ -233,7 +233,7 @@ def load_begun(out: Path | Folder) -> LoadedCorpus:
     spec = read_spec(out)
     beat = read_beat(out.below(STAGE_NAME), RUN_BEAT, RunBeat)
     known = {} if beat is None else beat.files
-    for name, sha256 in _files(spec.model_dump(mode="json")):
+    for name, sha256 in named_files(spec.model_dump(mode="json")):
         path = known.get(sha256)
         if path is None:
             raise UserError(
@@ -249,7 +249,7 @@ def load_begun(out: Path | Folder) -> LoadedCorpus:
     return LoadedCorpus(spec, known)
 
 
-def _files(node: Any) -> Iterator[tuple[str, str]]:
+def named_files(node: Any) -> Iterator[tuple[str, str]]:
     """Names and hashes of the files that a dumped spec names."""
     if isinstance(node, dict):
         if set(node) == {"name", "sha256"}:
@@ -258,7 +258,7 @@ def _files(node: Any) -> Iterator[tuple[str, str]]:
         node = list(node.values())
     if isinstance(node, list):
         for child in node:
-            yield from _files(child)
+            yield from named_files(child)
 
 
 def _refuse_another_corpus(

@@ -6,6 +6,8 @@ families make do with what they draw themselves.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field, model_validator
 
 from focuspull.render.records import FileRef, ImageSequence, Model, Positive
@@ -22,6 +24,7 @@ class MeshAsset(Model):
         tags: What it is: ``chair``, ``plant``, ``person``, ``car``.
         vertices: Positions over time, see `focuspull.render.spec.VertexFile`; None: rigid.
         rate_hz: Of those.
+        num_triangles: How many it has; 0: not known.
     """
 
     id: str
@@ -31,6 +34,8 @@ class MeshAsset(Model):
     tags: tuple[str, ...] = ()
     vertices: FileRef | None = None
     rate_hz: Positive = 24.0
+    num_triangles: int = Field(default=0, ge=0)
+    later_fields: ClassVar[tuple[str, ...]] = ("num_triangles",)
 
 
 class CutoutAsset(Model):
@@ -57,6 +62,20 @@ class CutoutAsset(Model):
         return self
 
 
+class AssetCredit(Model):
+    """Under which licence an asset of the library may be shown, and whom it asks to name.
+
+    Attributes:
+        name: As specs have it, ``asset:SOURCE/NAME``.
+        licence: SPDX name, or ``user``.
+        attribution: Empty if nobody need be named.
+    """
+
+    name: str
+    licence: str
+    attribution: str = ""
+
+
 class AssetPool(Model):
     """The files that families of a corpus draw from.
 
@@ -67,6 +86,7 @@ class AssetPool(Model):
         photos: Pictures for walls, screens and backdrops.
         meshes: Things.
         cutouts: Cards.
+        credits: Licences of all assets that a corpus names; filled in when its spec is read.
     """
 
     hdris: tuple[FileRef, ...] = ()
@@ -75,6 +95,8 @@ class AssetPool(Model):
     photos: tuple[FileRef, ...] = ()
     meshes: tuple[MeshAsset, ...] = Field(default=(), max_length=20000)
     cutouts: tuple[CutoutAsset, ...] = Field(default=(), max_length=20000)
+    credits: tuple[AssetCredit, ...] = ()
+    later_fields: ClassVar[tuple[str, ...]] = ("credits",)
 
     def with_tags(self, *tags: str) -> tuple[MeshAsset, ...]:
         """The meshes that have one of the tags."""

@@ -46,7 +46,8 @@ class Model(BaseModel):
 class FileRef(Model):
     """A file by content. YAML may give just the name, relative to the spec's folder.
 
-    ``bpy:PATH`` names a file inside the installed bpy wheel, e.g. ``bpy:studiolights/world/forest.exr``.
+    ``bpy:PATH`` names a file inside the installed bpy wheel, e.g. ``bpy:studiolights/world/forest.exr``;
+    ``asset:SOURCE/NAME`` one in the asset library (see `focuspull.render.assets`).
     """
 
     name: str

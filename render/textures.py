@@ -42,7 +42,15 @@ def read_image(path: Path, name: str) -> Pixels:
     Raises:
         UserError: If the file cannot be decoded or has values that are not finite.
     """
-    image = _decoded(path, name)
+    return linear(_decoded(np.fromfile(path, np.uint8), name), name)
+
+
+def linear(image: NDArray, name: str) -> Pixels:
+    """A decoded image as `read_image` has it.
+
+    Raises:
+        UserError: If it has values that are not finite.
+    """
     if np.issubdtype(image.dtype, np.integer):
         unit = _unit(image)
         image = np.concatenate([srgb_to_linear(unit[..., :3]), unit[..., 3:]], axis=2)
@@ -62,13 +70,25 @@ def read_values(path: Path, name: str) -> Pixels:
     Raises:
         UserError: If the file cannot be decoded.
     """
-    image = _decoded(path, name)
+    return values(_decoded(np.fromfile(path, np.uint8), name))
+
+
+def values(image: NDArray) -> Pixels:
+    """A decoded image as `read_values` has it."""
     return _unit(image) if np.issubdtype(image.dtype, np.integer) else image.astype(np.float32)
 
 
-def _decoded(path: Path, name: str) -> NDArray:
+def decode(encoded: bytes, name: str) -> NDArray:
+    """An image file in memory as ``[H, W, 3 or 4]`` of its own type.
+
+    Raises:
+        UserError: If it cannot be decoded.
+    """
+    return _decoded(np.frombuffer(encoded, np.uint8), name)
+
+
+def _decoded(encoded: NDArray[np.uint8], name: str) -> NDArray:
     """``[H, W, 3 or 4]`` of the file's own type; grey becomes RGB."""
-    encoded = np.fromfile(path, np.uint8)
     image = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED) if encoded.size else None
     if image is None:
         raise UserError(f"{name}: cannot be read as an image. Give a PNG, JPEG, WebP, TIFF, EXR or HDR file.")

@@ -499,12 +499,13 @@ def _sensor(mi: Any, built: Built, time: float, view: View) -> dict[str, Any]:
 
 
 def _shape_id(item: Item) -> str:
-    return f"shape-{item.name}"
+    # Mitsuba divides paths of parameters at dots.
+    return f"shape-{item.name.replace('.', '_')}"
 
 
 def _shape(mi: Any, item: Item, frame: int, folder: Path) -> dict[str, Any]:
     surface = item.surface(frame)
-    stem = folder / item.name
+    stem = folder / item.name.replace(".", "_")
     if item.is_area_light:
         pose = item.pose(float(frame))
         # Sampling points of a mesh costs an eighth of the whole path.
