@@ -189,6 +189,10 @@ class Shelf:
         self._assets[new] = asset
         return Outcome(name, asset, note=note)
 
+    def drop(self, asset_id: str) -> None:
+        """Forgets an asset, if it is there; its files stay for the corpora that name them."""
+        self._assets.pop(asset_id, None)
+
     def save(self) -> None:
         """Writes the manifest."""
         manifest = self._manifest.model_copy(update={"assets": tuple(self._assets.values())})

@@ -24,6 +24,7 @@ LIKELY_SIZE_M = 6.0
 """Longest side that is believed when units are guessed."""
 MIN_IMAGE_PX = 16
 MIN_PANORAMA_PX = 64
+SUN_TEXELS = 8
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,7 @@ def check_image(data: bytes, name: str, kind: Kind) -> NDArray[Any]:
             raise UserError(f"{name}: is {width}x{height}, a panorama is 2:1. Give a lat-long map.")
         if pixels[..., :3].max() <= 0:
             raise UserError(f"{name}: is black. Give a panorama with some light.")
+        _check_sun(pixels[..., :3].reshape(-1, 3), name)
     elif kind == "normal-map":
         mean = values(image)[..., :3].mean(axis=(0, 1))
         if mean[2] < 0.6 or abs(mean[0] - 0.5) > 0.2 or abs(mean[1] - 0.5) > 0.2:
@@ -157,6 +159,19 @@ def check_image(data: bytes, name: str, kind: Kind) -> NDArray[Any]:
     elif not np.ptp(pixels[..., :3]):
         raise UserError(f"{name}: is of one colour. Give an image that shows something.")
     return image
+
+
+def _check_sun(texels: NDArray[np.float32], name: str) -> None:
+    """Refuses panoramas whose sun has lost colours, as very bright spots do in lossy compression of EXR."""
+    brightest = texels[np.argsort(texels.max(axis=1))[-SUN_TEXELS:]].sum(axis=0, dtype=np.float64)
+    share = brightest / np.maximum(texels.sum(axis=0, dtype=np.float64), 1e-12)
+    is_lost = brightest < 1e-3 * brightest.max()
+    if share.max() > 0.2 and is_lost.any():
+        left = [c for c, lost in zip(("red", "green", "blue"), is_lost, strict=True) if not lost]
+        raise UserError(
+            f"{name}: its brightest spot has only {' and '.join(left)} light, {share.max():.0%} of all there "
+            "is: it was damaged when it was compressed. Save it again without loss."
+        )
 
 
 def check_alpha(images: list[NDArray[Any]], name: str) -> None:

@@ -193,6 +193,7 @@ def unpack(
         try:
             outcome = shelf.put(found.name, found.stored(source.name, root))
         except UserError as error:
+            shelf.drop(f"{source.name}/{found.name}")  # an older version may have taken it
             outcome = Outcome(found.name, problem=str(error))
         outcomes.append(outcome)
         tell(outcome)

@@ -22,6 +22,8 @@ from focuspull.render.textures import Pixels, decode, linear, values
 
 MAX_TEXTURE_PX = 2048
 """Longer sides of a file's images are halved until they are no longer than this."""
+LEAST_FACING = 0.1
+"""Cosine between a triangle and the normals of its corners: what is below is taken for a mistake."""
 THIN_GLASS_OPACITY = 0.08
 """Of glass that is a sheet without thickness: what two faces reflect at normal incidence."""
 
@@ -133,11 +135,21 @@ def _piece(part: FilePart, material: FileMaterial, start: int, placement: Placem
     if normals is None:
         source, normals, triangles = creased(vertices, triangles)
         vertices, uvs = vertices[source], None if uvs is None else uvs[source]
-    # Blender's renderer takes the side from the triangle, and is black where normals say another.
-    a, b, c = (triangles[:, i] for i in range(3))
-    faces, _ = face_normals_and_areas(vertices, triangles)
-    inverted = np.einsum("ij,ij->i", faces, normals[a] + normals[b] + normals[c]) < 0
+    # Where normals and triangles say different things, Blender's renderer is black: triangles turn towards
+    # their normals, and those that some normal all the same looks away from get flat ones of their own.
+    faces, area = face_normals_and_areas(vertices, triangles)
+    facing = np.einsum("ij,ikj->ik", faces, normals[triangles])
+    inverted = facing.sum(axis=1) < 0
     triangles = np.where(inverted[:, None], triangles[:, ::-1], triangles)
+    flat = (np.where(inverted[:, None], -facing, facing).min(axis=1) < LEAST_FACING) & (area > 0)
+    if flat.any():
+        corners = triangles[flat].reshape(-1)
+        own = np.where(inverted[:, None], -faces, faces)[flat]
+        triangles[flat] = len(vertices) + np.arange(len(corners)).reshape(-1, 3)
+        vertices = np.concatenate([vertices, vertices[corners]])
+        normals = np.concatenate([normals, np.repeat(own, 3, axis=0)])
+        uvs = None if uvs is None else np.concatenate([uvs, uvs[corners]])
+        source = np.concatenate([source, source[corners]])
     mesh = Mesh(
         placement.placed(vertices).astype(np.float32),
         unit_vectors(placement.turned(normals)).astype(np.float32),

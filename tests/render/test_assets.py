@@ -325,3 +325,12 @@ def test_packages_that_are_unpacked_are_stored_with_their_licence(library: Path,
         ("pmndrs/hdri-sky", "hdri", "CC0-1.0"),
         ("pmndrs/normal-0000", "normal-map", "CC0-1.0"),
     ]
+
+
+def test_the_card_of_a_data_set_names_whom_licences_ask_to_name():
+    from focuspull.dataset.card import _credits_table
+
+    credit = {"name": "asset:some/walk", "licence": "CC-BY-3.0", "attribution": "A. Maker"}
+    files = [("asset:some/walk#0001", "b"), ("asset:some/walk#0000", "a")]
+    table = _credits_table(files, {"asset:some/walk": credit})
+    assert table.splitlines()[2:] == ["| `asset:some/walk` | CC-BY-3.0 | A. Maker |"]

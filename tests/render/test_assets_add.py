@@ -200,6 +200,9 @@ def make_broken(folder: Path) -> None:
     )
     write_image(folder / "square.hdr", np.ones((64, 64, 3), np.float32))
     write_image(folder / "dark.exr", np.zeros((64, 128, 3), np.float32))
+    sun = panorama()
+    sun[10, 20] = (0, 0, 9000)
+    write_image(folder / "sun.hdr", sun)
     bad = panorama()
     bad[3, 4] = np.nan
     write_image(folder / "nan.exr", bad)
@@ -223,6 +226,7 @@ BROKEN = {
     "flat.glb: is flat, it has no height",
     "square.hdr: is 64x64, a panorama is 2:1",
     "dark.exr: is black",
+    "sun.hdr: its brightest spot has only blue light",
     "nan.exr: has pixels that are not finite",
     "cut.png: cannot be read as an image",
     "x.png: is fully transparent",

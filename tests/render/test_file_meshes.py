@@ -151,6 +151,18 @@ def test_triangles_that_face_away_from_their_normals_are_turned(tmp_path: Path):
     assert (facing > 0).all() and is_closed(mesh)
 
 
+def test_normals_that_look_away_from_their_triangles_are_mended(tmp_path: Path):
+    box = box_part((1, 1, 1))
+    assert box.normals is not None
+    normals = box.normals.copy()
+    normals[0] *= -1  # one corner of the first side
+    mesh = built(with_material(tmp_path, FileMaterial(), replace(box, normals=normals))).items[0].mesh
+    good = built(with_material(tmp_path, FileMaterial(), box)).items[0].mesh
+    corners = [m.vertices[m.triangles] for m in (mesh, good)]
+    assert (corners[0] == corners[1]).all()
+    assert np.allclose(mesh.normals[mesh.triangles], good.normals[good.triangles])
+
+
 def test_an_obj_with_materials_has_to_become_a_glb(tmp_path: Path):
     with pytest.raises(UserError, match="board.obj: is no GLB file.*focuspull-render assets add"):
         built(write_obj(tmp_path / "board.obj"))
